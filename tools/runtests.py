@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Run the tests of a build directory and print `N passed, N failed` as the last line.
+
+    tools/runtests.py [--build build] [--isa all|default] [--only unit|blackbox] [NAME ...]
+
+The unit tests and the replays of kept fuzz inputs are programs that print TAP; each runs once under
+every instruction set this machine has (ANNEX_CPU). The black-box tests run with pytest: all of them
+once, those marked `isa` under every instruction set. NAMEs choose unit tests by name and black-box
+tests by keyword. A program that crashes, stops early or runs out of time counts as one failure.
+Exits with 0 only when something ran and nothing failed.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+TIMEOUT_S = 900
+
+# What a kernel table needs of the processor, as /proc/cpuinfo names it, from the plainest on.
+ISA_FLAGS = {
+    "ref": set(),
+    "avx2": {"avx2", "fma", "f16c"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx512vnni": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
+}
+
+
+class Tally:
+    """What ran so far."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+        self.skipped = 0
+
+    def add(self, what, passed, failed, skipped, output):
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
+        notes = f", {skipped} skipped" if skipped else ""
+        print(f"{what:<44} {passed:>5} passed, {failed} failed{notes}", flush=True)
+        if failed:
+            print(output.rstrip(), flush=True)
+
+
+def available_isas():
+    flags = set()
+    try:
+        match = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        flags = set(match.group(1).split()) if match else set()
+    except OSError:
+        pass
+    return [name for name, needed in ISA_FLAGS.items() if needed <= flags]
+
+
+def sanitizer_of(build):
+    options = json.loads((build / "meson-info" / "intro-buildoptions.json").read_text())
+    return next(o["value"] for o in options if o["name"] == "b_sanitize")
+
+
+def test_environment(build, isa):
+    environment = dict(os.environ, ANNEX_BUILD=str(build), CMOCKA_MESSAGE_OUTPUT="TAP")
+    environment.pop("ANNEX_CPU", None)
+    if isa:
+        environment["ANNEX_CPU"] = isa
+    environment.setdefault("UBSAN_OPTIONS", "print_stacktrace=1:halt_on_error=1")
+    environment.setdefault("TSAN_OPTIONS", "halt_on_error=1:second_deadlock_stack=1")
+    return environment
+
+
+def run_program(name, command, environment, tally):
+    try:
+        result = subprocess.run(
+            command, env=environment, cwd=ROOT, timeout=TIMEOUT_S, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )
+        output, code = result.stdout, result.returncode
+    except subprocess.TimeoutExpired as expired:
+        output = (expired.stdout or b"").decode(errors="replace")
+        output += f"\n{name} ran for more than {TIMEOUT_S} s"
+        code = None
+    passed = skipped = failed = 0
+    for match in re.finditer(r"^(not ok|ok) \d+(.*)$", output, re.MULTILINE):
+        if re.search(r"#\s*skip", match.group(2), re.IGNORECASE):
+            skipped += 1
+        elif match.group(1) == "ok":
+            passed += 1
+        else:
+            failed += 1
+    plan = re.search(r"^1\.\.(\d+)", output, re.MULTILINE)
+    planned = int(plan.group(1)) if plan else -1
+    if (code != 0 or planned != passed + failed + skipped) and failed == 0:
+        failed = 1
+        ending = f"ended with {code}"
+        if code is not None and code < 0:
+            ending = f"was ended by {signal.Signals(-code).name}"
+        output += f"\n{name} {ending} after {passed + skipped} of {planned} tests"
+    tally.add(name, passed, failed, skipped, output)
+
+
+def unit_programs(build, names):
+    introspected = subprocess.run(
+        ["meson", "introspect", "--tests", str(build)],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )
+    tests = json.loads(introspected.stdout)
+    return [(t["name"], t["cmd"]) for t in tests if not names or t["name"] in names]
+
+
+def run_blackbox(label, arguments, environment, sanitizer, tally):
+    if "address" in sanitizer:
+        # Python is not instrumented: the runtime must come first, and its own leaks are not ours.
+        library = subprocess.run(
+            ["gcc", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        environment["LD_PRELOAD"] = library.stdout.strip()
+        environment["ASAN_OPTIONS"] = "detect_leaks=0:" + environment.get("ASAN_OPTIONS", "")
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [PYTHON, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+        command += [f"--junitxml={report}", *arguments, str(ROOT / "tests" / "blackbox")]
+        result = subprocess.run(
+            command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        )
+        if result.returncode == 5:  # pytest collected nothing
+            tally.add(label, 0, 0, 0, "")
+            return
+        try:
+            suite = ElementTree.parse(report).getroot().find("testsuite")
+            counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
+        except (OSError, ElementTree.ParseError, AttributeError):
+            tally.add(label, 0, 1, 0, result.stdout)
+            return
+    failed = counts["failures"] + counts["errors"]
+    if result.returncode != 0 and failed == 0:
+        failed = 1
+    passed = max(counts["tests"] - failed - counts["skipped"], 0)
+    tally.add(label, passed, failed, counts["skipped"], result.stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--build", default="build", help="build directory (build)")
+    parser.add_argument("--isa", choices=("all", "default"), default="all")
+    parser.add_argument("--only", choices=("unit", "blackbox"))
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    arguments = parser.parse_args()
+    build = Path(arguments.build).resolve()
+    sanitizer = sanitizer_of(build)
+    isas = available_isas() if arguments.isa == "all" else [None]
+    keyword = ["-k", " or ".join(arguments.names)] if arguments.names else []
+    tally = Tally()
+
+    if arguments.only != "blackbox":
+        programs = unit_programs(build, arguments.names)
+        for isa in isas:
+            for name, command in programs:
+                label = f"{name} ({isa})" if isa else name
+                run_program(label, command, test_environment(build, isa), tally)
+    # A host that is not instrumented cannot load a module that the thread sanitizer instruments.
+    if arguments.only != "unit" and "thread" not in sanitizer:
+        run_blackbox("blackbox", keyword, test_environment(build, None), sanitizer, tally)
+        for isa in isas if arguments.isa == "all" else []:
+            environment = test_environment(build, isa)
+            run_blackbox(f"blackbox ({isa})", ["-m", "isa", *keyword], environment, sanitizer, tally)
+
+    print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
+    return 0 if tally.passed and not tally.failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
