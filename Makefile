@@ -13,8 +13,8 @@ QUIET_NINJA = $(NINJA) --quiet
 
 all: ## build the command, the SQLite extension and the library
 	@tools/setup build
-	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) --prefix $(PREFIX) -Dtests=false
-	@$(NINJA) -C $(BUILD)
+	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) --prefix $(PREFIX)
+	@$(NINJA) -C $(BUILD) programs
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 10
@@ -26,7 +26,6 @@ demo: all ## index the example database and search it by SQL and by shell
 test: ## build and run all tests; the last line says how many passed
 	@tools/setup build test
 	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) --prefix $(PREFIX)
-	@meson configure $(BUILD) -Dtests=true
 	@$(NINJA) -C $(BUILD)
 	@tools/runtests.py --build $(BUILD)
 
@@ -57,7 +56,7 @@ tsan: ## run the unit tests with the thread sanitizer
 fuzz: ## run each fuzz target for FUZZ_SECONDS
 	@tools/setup build fuzz
 	@test -e build-fuzz/build.ninja || CC=clang meson setup build-fuzz $(SANITIZE) \
-		-Db_sanitize=address,undefined -Dfuzz=true -Dtests=false
+		-Db_sanitize=address,undefined -Dfuzz=true -Dtests=disabled
 	@$(QUIET_NINJA) -C build-fuzz
 	@tools/fuzz build-fuzz $(FUZZ_SECONDS)
 

@@ -1,9 +1,9 @@
 /*
  * replay.c - runs a fuzz target on files, without a fuzzing engine.
  *
- * Every argument is a file, or a folder whose files are all taken in the order of their names. Prints
- * TAP, one test per input, so that the test runner can count them. A crash ends the program, and
- * the last line printed before it names the input.
+ * Every argument is a file, or a folder whose files are all taken in the order of their names.
+ * Prints TAP, one test per input, so that the test runner can count them. A crash ends the program,
+ * and the last line printed before it names the input.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -137,7 +137,7 @@ def run_blackbox(label, arguments, environment, sanitizer, tally):
             return
         try:
             suite = ElementTree.parse(report).getroot().find("testsuite")
-            counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
+            counts = {k: int(suite.get(k)) for k in ("tests", "failures", "errors", "skipped")}
         except (OSError, ElementTree.ParseError, AttributeError):
             tally.add(label, 0, 1, 0, result.stdout)
             return
@@ -171,8 +171,10 @@ def main():
     if arguments.only != "unit" and "thread" not in sanitizer:
         run_blackbox("blackbox", keyword, test_environment(build, None), sanitizer, tally)
         for isa in isas if arguments.isa == "all" else []:
-            environment = test_environment(build, isa)
-            run_blackbox(f"blackbox ({isa})", ["-m", "isa", *keyword], environment, sanitizer, tally)
+            run_blackbox(
+                f"blackbox ({isa})", ["-m", "isa", *keyword],
+                test_environment(build, isa), sanitizer, tally,
+            )
 
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     return 0 if tally.passed and not tally.failed else 1
