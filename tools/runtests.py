@@ -46,6 +46,8 @@ class Tally:
         self.passed += passed
         self.failed += failed
         self.skipped += skipped
+        if not passed + failed + skipped:
+            return
         notes = f", {skipped} skipped" if skipped else ""
         print(f"{what:<44} {passed:>5} passed, {failed} failed{notes}", flush=True)
         if failed:
@@ -96,8 +98,7 @@ def run_program(name, command, environment, tally):
             passed += 1
         else:
             failed += 1
-    plan = re.search(r"^1\.\.(\d+)", output, re.MULTILINE)
-    planned = int(plan.group(1)) if plan else -1
+    planned = sum(int(n) for n in re.findall(r"^1\.\.(\d+)", output, re.MULTILINE))
     if (code != 0 or planned != passed + failed + skipped) and failed == 0:
         failed = 1
         ending = f"ended with {code}"
@@ -156,6 +157,8 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
     build = Path(arguments.build).resolve()
+    if not (build / "build.ninja").exists():
+        parser.error(f"{build} is not a build directory; run `make test` first")
     sanitizer = sanitizer_of(build)
     isas = available_isas() if arguments.isa == "all" else [None]
     keyword = ["-k", " or ".join(arguments.names)] if arguments.names else []
