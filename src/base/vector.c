@@ -1,0 +1,197 @@
+/*
+ * vector.c - the names of metrics and element formats, the size of a vector, and widening to f32.
+ *
+ * Invariant: widening is exact for every format but F64, which is rounded to nearest; NaN and
+ * infinities pass through. Whoever builds or searches rejects them, with the row at hand.
+ * Text is in vector_text.c, distances are in the kernel room.
+ */
+#include "base/base.h"
+
+struct name {
+    const char *name;
+    int value;
+};
+
+/* The first name of a value is the one that is written. */
+static const struct name metric_names[] = {
+    {"l2", ANNEX_L2},        {"ip", ANNEX_IP},           {"cosine", ANNEX_COSINE},
+    {"l1", ANNEX_L1},        {"hamming", ANNEX_HAMMING}, {"jaccard", ANNEX_JACCARD},
+    {"euclidean", ANNEX_L2}, {"dot", ANNEX_IP},          {"angular", ANNEX_COSINE},
+    {"manhattan", ANNEX_L1},
+};
+
+static const struct name format_names[] = {
+    {"auto", ANNEX_FORMAT_AUTO}, {"f32", ANNEX_F32},   {"f16", ANNEX_F16},
+    {"bf16", ANNEX_BF16},        {"i8", ANNEX_I8},     {"u8", ANNEX_U8},
+    {"bits", ANNEX_BITS},        {"json", ANNEX_JSON}, {"f64", ANNEX_F64},
+};
+
+static const char *name_of(const struct name *names, size_t n, int value)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (names[i].value == value) {
+            return names[i].name;
+        }
+    }
+    return NULL;
+}
+
+static bool name_find(const struct name *names, size_t n, const char *name, int *value)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(names[i].name, name) == 0) {
+            *value = names[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *annex_metric_name(annex_metric metric)
+{
+    return name_of(metric_names, ARRAY_LENGTH(metric_names), (int)metric);
+}
+
+annex_status annex_metric_parse(const char *name, annex_metric *metric, annex_error *error)
+{
+    int value = 0;
+    bool found = name_find(metric_names, ARRAY_LENGTH(metric_names), name, &value);
+
+    *metric = (annex_metric)value;
+    if (!found) {
+        return error_set(error, ANNEX_INVALID,
+                         "there is no metric \"%.40s\"; it is one of l2, ip, cosine, l1, hamming "
+                         "and jaccard",
+                         name);
+    }
+    return ANNEX_OK;
+}
+
+const char *annex_format_name(annex_format format)
+{
+    return name_of(format_names, ARRAY_LENGTH(format_names), (int)format);
+}
+
+annex_status annex_format_parse(const char *name, annex_format *format, annex_error *error)
+{
+    int value = 0;
+    bool found = name_find(format_names, ARRAY_LENGTH(format_names), name, &value);
+
+    *format = (annex_format)value;
+    if (!found) {
+        return error_set(error, ANNEX_INVALID,
+                         "there is no vector format \"%.40s\"; it is one of auto, f32, f16, bf16, "
+                         "f64, i8, u8, bits and json",
+                         name);
+    }
+    return ANNEX_OK;
+}
+
+size_t annex_vector_bytes(annex_metric metric, size_t dimension)
+{
+    bool bits = metric == ANNEX_HAMMING || metric == ANNEX_JACCARD;
+
+    return bits ? dimension / 8 + (dimension % 8 != 0) : dimension * sizeof(float);
+}
+
+/* ---- Widening ----------------------------------------------------------------------------------*/
+
+/* Written with masks instead of conditions, so that the loop over elements is vectorised. */
+static uint32_t widen_f16_bits(uint16_t half)
+{
+    int32_t magnitude = half & 0x7fff;
+    uint32_t is_normal = 0u - (uint32_t)(magnitude >= 0x0400);
+    uint32_t is_special = 0u - (uint32_t)(magnitude >= 0x7c00); /* infinity or NaN */
+    /* The exponents are biased by 127 and 15; those of the specials are all ones in both. */
+    uint32_t rebias = (UINT32_C(112) << 23) + (is_special & UINT32_C(112) << 23);
+    uint32_t normal = ((uint32_t)magnitude << 13) + rebias;
+    /* An f16 subnormal counts units of 2^-24, and all of them are normal f32. */
+    float scaled = (float)magnitude * 0x1p-24f;
+    uint32_t subnormal;
+
+    memcpy(&subnormal, &scaled, sizeof subnormal);
+    return (normal & is_normal) | (subnormal & ~is_normal) | (uint32_t)(half & 0x8000u) << 16;
+}
+
+static void widen_f16(const char *restrict from, size_t n, float *restrict to)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        uint32_t bits;
+
+        memcpy(&half, from + 2 * i, sizeof half);
+        bits = widen_f16_bits(half);
+        memcpy(&to[i], &bits, sizeof bits);
+    }
+}
+
+static void widen_bf16(const char *restrict from, size_t n, float *restrict to)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t upper;
+        uint32_t bits;
+
+        memcpy(&upper, from + 2 * i, sizeof upper);
+        bits = (uint32_t)upper << 16;
+        memcpy(&to[i], &bits, sizeof bits);
+    }
+}
+
+static void widen_f64(const char *restrict from, size_t n, float *restrict to)
+{
+    for (size_t i = 0; i < n; i++) {
+        double value;
+
+        memcpy(&value, from + 8 * i, sizeof value);
+        to[i] = (float)value;
+    }
+}
+
+static void widen_i8(const signed char *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (float)from[i];
+    }
+}
+
+static void widen_u8(const unsigned char *from, size_t n, float *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (float)from[i];
+    }
+}
+
+annex_status annex_vector_widen(annex_format format, const void *from, size_t n, float *to,
+                                annex_error *error)
+{
+    const char *name = annex_format_name(format);
+
+    switch (format) {
+    case ANNEX_F32:
+        memcpy(to, from, n * sizeof(float));
+        return ANNEX_OK;
+    case ANNEX_F16:
+        widen_f16(from, n, to);
+        return ANNEX_OK;
+    case ANNEX_BF16:
+        widen_bf16(from, n, to);
+        return ANNEX_OK;
+    case ANNEX_I8:
+        widen_i8(from, n, to);
+        return ANNEX_OK;
+    case ANNEX_U8:
+        widen_u8(from, n, to);
+        return ANNEX_OK;
+    case ANNEX_F64:
+        widen_f64(from, n, to);
+        return ANNEX_OK;
+    case ANNEX_FORMAT_AUTO:
+    case ANNEX_BITS:
+    case ANNEX_JSON:
+        break;
+    }
+    return error_set(error, ANNEX_INVALID,
+                     "elements of format %s cannot be widened to f32; name f32, f16, bf16, f64, i8 "
+                     "or u8",
+                     name == NULL ? "unknown" : name);
+}
