@@ -1,0 +1,188 @@
+/*
+ * avx2.c - kernels for AVX2 with FMA: registers of 32 bytes.
+ *
+ * The 32 lanes of a float sum are four registers. Bytes are multiplied as 16-bit integers, the even
+ * and the odd ones apart: exact, unlike vpmaddubsw, which saturates.
+ */
+#include "kernel/kernel.h"
+
+#if defined(__x86_64__)
+
+#    include <immintrin.h>
+
+#    include "kernel/rows.h"
+#    include "kernel/target.h"
+
+TARGET_BEGIN("avx2,fma,popcnt")
+
+typedef __m256 float_step(__m256 sum, __m256 a, __m256 b);
+typedef __m256i byte_step(__m256i sum, __m256i row, __m256i query);
+
+enum { LANES = 8, REGISTERS = 4 };
+
+ROWS_INLINE __m256 step_f32_dot(__m256 sum, __m256 a, __m256 b)
+{
+    return _mm256_fmadd_ps(a, b, sum);
+}
+
+ROWS_INLINE __m256 step_f32_l2(__m256 sum, __m256 a, __m256 b)
+{
+    __m256 difference = _mm256_sub_ps(a, b);
+    return _mm256_fmadd_ps(difference, difference, sum);
+}
+
+ROWS_INLINE __m256 step_f32_l1(__m256 sum, __m256 a, __m256 b)
+{
+    return _mm256_add_ps(sum, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), _mm256_sub_ps(a, b)));
+}
+
+/* Only the first `left` lanes take part: to step the others by zero would turn a sum of -0 to 0. */
+ROWS_INLINE __m256 step_tail(float_step *step, __m256 sum, const float *a, const float *b,
+                             size_t left)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)left), lane);
+    __m256 stepped = step(sum, _mm256_maskload_ps(a, mask), _mm256_maskload_ps(b, mask));
+    return _mm256_blendv_ps(sum, stepped, _mm256_castsi256_ps(mask));
+}
+
+ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, size_t n)
+{
+    __m256 s[REGISTERS];
+    for (size_t c = 0; c < REGISTERS; c++) {
+        s[c] = _mm256_setzero_ps();
+    }
+    size_t i = 0;
+    for (; i + LANES * REGISTERS <= n; i += LANES * REGISTERS) {
+        for (size_t c = 0; c < REGISTERS; c++) {
+            const float *ac = a + i + c * LANES, *bc = b + i + c * LANES;
+            s[c] = step(s[c], _mm256_loadu_ps(ac), _mm256_loadu_ps(bc));
+        }
+    }
+    for (size_t c = 0; c < REGISTERS && i < n; c++, i += LANES) {
+        s[c] = step_tail(step, s[c], a + i, b + i, n - i);
+    }
+    __m256 eight = _mm256_add_ps(_mm256_add_ps(s[0], s[2]), _mm256_add_ps(s[1], s[3]));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+static float avx2_f32_dot(const float *a, const float *b, size_t n)
+{
+    return sum_floats(step_f32_dot, a, b, n);
+}
+
+static float avx2_f32_l2(const float *a, const float *b, size_t n)
+{
+    return sum_floats(step_f32_l2, a, b, n);
+}
+
+static float avx2_f32_l1(const float *a, const float *b, size_t n)
+{
+    return sum_floats(step_f32_l1, a, b, n);
+}
+
+ROWS_INLINE __m256i step_q8_dot(__m256i sum, __m256i row, __m256i query)
+{
+    __m256i row_even = _mm256_and_si256(row, _mm256_set1_epi16(0x00ff));
+    __m256i row_odd = _mm256_srli_epi16(row, 8);
+    __m256i query_even = _mm256_srai_epi16(_mm256_slli_epi16(query, 8), 8);
+    __m256i query_odd = _mm256_srai_epi16(query, 8);
+    __m256i even = _mm256_madd_epi16(row_even, query_even);
+    __m256i odd = _mm256_madd_epi16(row_odd, query_odd);
+    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+}
+
+ROWS_INLINE __m256i step_q8_l1(__m256i sum, __m256i row, __m256i query)
+{
+    return _mm256_add_epi32(sum, _mm256_sad_epu8(row, query));
+}
+
+/* Counts the bits of each half byte by a table of 16. */
+ROWS_INLINE __m256i step_bits(__m256i sum, __m256i v)
+{
+    const __m256i bits =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m256i half = _mm256_set1_epi8(15);
+    __m256i low = _mm256_shuffle_epi8(bits, _mm256_and_si256(v, half));
+    __m256i high = _mm256_shuffle_epi8(bits, _mm256_and_si256(_mm256_srli_epi16(v, 4), half));
+    __m256i counts = _mm256_add_epi8(low, high);
+    return _mm256_add_epi32(sum, _mm256_sad_epu8(counts, _mm256_setzero_si256()));
+}
+
+ROWS_INLINE __m256i step_bits_xor(__m256i sum, __m256i row, __m256i query)
+{
+    return step_bits(sum, _mm256_xor_si256(row, query));
+}
+
+ROWS_INLINE __m256i step_bits_and(__m256i sum, __m256i row, __m256i query)
+{
+    return step_bits(sum, _mm256_and_si256(row, query));
+}
+
+ROWS_INLINE __m256i load(const void *from)
+{
+    return _mm256_loadu_si256((const __m256i *)from);
+}
+
+/* The last bytes of a row of bits, a multiple of 8; zeros behind them change no sum. */
+ROWS_INLINE __m256i load_tail(const void *from, size_t left_bytes)
+{
+    const __m256i word = _mm256_setr_epi64x(0, 1, 2, 3);
+    __m256i mask = _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)(left_bytes / 8)), word);
+    return _mm256_maskload_epi64((const long long *)from, mask);
+}
+
+/* sums[c] = the sum of the eight lanes of s[c] */
+ROWS_INLINE void sum_four(const __m256i s[4], int32_t sums[4])
+{
+    __m256i s01 = _mm256_hadd_epi32(s[0], s[1]);
+    __m256i s23 = _mm256_hadd_epi32(s[2], s[3]);
+    __m256i all = _mm256_hadd_epi32(s01, s23);
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storeu_si128((__m128i *)sums, four);
+}
+
+ROWS_INLINE void score_four(byte_step *step, const uint8_t *query, const uint8_t *const r[4],
+                            size_t bytes, int32_t sums[4])
+{
+    __m256i s[4];
+    for (size_t c = 0; c < 4; c++) {
+        s[c] = _mm256_setzero_si256();
+    }
+    size_t j = 0;
+    for (; j + sizeof *s <= bytes; j += sizeof *s) {
+        __m256i q = load(query + j);
+        for (size_t c = 0; c < 4; c++) {
+            s[c] = step(s[c], load(r[c] + j), q);
+        }
+    }
+    if (j < bytes) {
+        __m256i q = load_tail(query + j, bytes - j);
+        for (size_t c = 0; c < 4; c++) {
+            s[c] = step(s[c], load_tail(r[c] + j, bytes - j), q);
+        }
+    }
+    sum_four(s, sums);
+}
+
+ROWS_KERNEL(static, avx2_q8_dot, int8_t, score_four, step_q8_dot)
+ROWS_KERNEL(static, avx2_q8_l1, uint8_t, score_four, step_q8_l1)
+ROWS_KERNEL(static, avx2_bits_xor, uint8_t, score_four, step_bits_xor)
+ROWS_KERNEL(static, avx2_bits_and, uint8_t, score_four, step_bits_and)
+
+TARGET_END
+
+const struct kernels kernels_avx2 = {
+    .name = "avx2",
+    .f32_dot = avx2_f32_dot,
+    .f32_l2 = avx2_f32_l2,
+    .f32_l1 = avx2_f32_l1,
+    .q8_dot = avx2_q8_dot,
+    .q8_l1 = avx2_q8_l1,
+    .bits_xor = avx2_bits_xor,
+    .bits_and = avx2_bits_and,
+};
+
+#endif

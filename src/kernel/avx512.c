@@ -1,0 +1,134 @@
+/*
+ * avx512.c - kernels for AVX-512 without VNNI: registers of 64 bytes. The 32 lanes of a float sum
+ * are two registers; bytes are multiplied as in avx2.c.
+ */
+#include "kernel/kernel.h"
+
+#if defined(__x86_64__)
+
+#    include "kernel/avx512.h"
+
+TARGET_BEGIN(AVX512_PLAIN)
+
+typedef __m512 float_step(__m512 sum, __m512 a, __m512 b);
+
+enum { LANES = 16, REGISTERS = 2 };
+
+ROWS_INLINE __m512 step_f32_dot(__m512 sum, __m512 a, __m512 b)
+{
+    return _mm512_fmadd_ps(a, b, sum);
+}
+
+ROWS_INLINE __m512 step_f32_l2(__m512 sum, __m512 a, __m512 b)
+{
+    __m512 difference = _mm512_sub_ps(a, b);
+    return _mm512_fmadd_ps(difference, difference, sum);
+}
+
+ROWS_INLINE __m512 step_f32_l1(__m512 sum, __m512 a, __m512 b)
+{
+    return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(a, b)));
+}
+
+/* Only the first `left` lanes take part: to step the others by zero would turn a sum of -0 to 0. */
+ROWS_INLINE __m512 step_tail(float_step *step, __m512 sum, const float *a, const float *b,
+                             size_t left)
+{
+    __mmask16 mask = left < LANES ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
+    __m512 stepped = step(sum, _mm512_maskz_loadu_ps(mask, a), _mm512_maskz_loadu_ps(mask, b));
+    return _mm512_mask_mov_ps(sum, mask, stepped);
+}
+
+ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, size_t n)
+{
+    __m512 s[REGISTERS] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    size_t i = 0;
+    for (; i + LANES * REGISTERS <= n; i += LANES * REGISTERS) {
+        for (size_t c = 0; c < REGISTERS; c++) {
+            const float *ac = a + i + c * LANES, *bc = b + i + c * LANES;
+            s[c] = step(s[c], _mm512_loadu_ps(ac), _mm512_loadu_ps(bc));
+        }
+    }
+    for (size_t c = 0; c < REGISTERS && i < n; c++, i += LANES) {
+        s[c] = step_tail(step, s[c], a + i, b + i, n - i);
+    }
+    __m512 sixteen = _mm512_add_ps(s[0], s[1]);
+    __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps(sixteen, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+float avx512_f32_dot(const float *a, const float *b, size_t n)
+{
+    return sum_floats(step_f32_dot, a, b, n);
+}
+
+float avx512_f32_l2(const float *a, const float *b, size_t n)
+{
+    return sum_floats(step_f32_l2, a, b, n);
+}
+
+float avx512_f32_l1(const float *a, const float *b, size_t n)
+{
+    return sum_floats(step_f32_l1, a, b, n);
+}
+
+ROWS_INLINE __m512i step_q8_dot(__m512i sum, __m512i row, __m512i query)
+{
+    __m512i row_even = _mm512_and_si512(row, _mm512_set1_epi16(0x00ff));
+    __m512i row_odd = _mm512_srli_epi16(row, 8);
+    __m512i query_even = _mm512_srai_epi16(_mm512_slli_epi16(query, 8), 8);
+    __m512i query_odd = _mm512_srai_epi16(query, 8);
+    __m512i even = _mm512_madd_epi16(row_even, query_even);
+    __m512i odd = _mm512_madd_epi16(row_odd, query_odd);
+    return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
+}
+
+ROWS_INLINE __m512i step_q8_l1(__m512i sum, __m512i row, __m512i query)
+{
+    return _mm512_add_epi32(sum, _mm512_sad_epu8(row, query));
+}
+
+/* Counts the bits of each half byte by a table of 16. */
+ROWS_INLINE __m512i step_bits(__m512i sum, __m512i v)
+{
+    const __m512i bits =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i half = _mm512_set1_epi8(15);
+    __m512i low = _mm512_shuffle_epi8(bits, _mm512_and_si512(v, half));
+    __m512i high = _mm512_shuffle_epi8(bits, _mm512_and_si512(_mm512_srli_epi16(v, 4), half));
+    __m512i counts = _mm512_add_epi8(low, high);
+    return _mm512_add_epi32(sum, _mm512_sad_epu8(counts, _mm512_setzero_si512()));
+}
+
+ROWS_INLINE __m512i step_bits_xor(__m512i sum, __m512i row, __m512i query)
+{
+    return step_bits(sum, _mm512_xor_si512(row, query));
+}
+
+ROWS_INLINE __m512i step_bits_and(__m512i sum, __m512i row, __m512i query)
+{
+    return step_bits(sum, _mm512_and_si512(row, query));
+}
+
+ROWS_KERNEL(static, avx512_q8_dot, int8_t, avx512_score_four, step_q8_dot)
+ROWS_KERNEL(, avx512_q8_l1, uint8_t, avx512_score_four, step_q8_l1)
+ROWS_KERNEL(static, avx512_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
+ROWS_KERNEL(static, avx512_bits_and, uint8_t, avx512_score_four, step_bits_and)
+
+TARGET_END
+
+const struct kernels kernels_avx512 = {
+    .name = "avx512",
+    .f32_dot = avx512_f32_dot,
+    .f32_l2 = avx512_f32_l2,
+    .f32_l1 = avx512_f32_l1,
+    .q8_dot = avx512_q8_dot,
+    .q8_l1 = avx512_q8_l1,
+    .bits_xor = avx512_bits_xor,
+    .bits_and = avx512_bits_and,
+};
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * avx512.h - what the two AVX-512 tables share. The plain one (avx512.c) runs on every processor
+ * with F, BW, VL and DQ; avx512vnni.c adds VNNI and VPOPCNTDQ, which multiply bytes and count bits
+ * in one instruction. They are two files so that each uses only the instructions it is chosen for.
+ */
+#ifndef ANNEX_KERNEL_AVX512_H
+#define ANNEX_KERNEL_AVX512_H
+
+#include <immintrin.h>
+
+#include "kernel/kernel.h"
+#include "kernel/rows.h"
+#include "kernel/target.h"
+
+#define AVX512_PLAIN "avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq"
+#define AVX512_VNNI AVX512_PLAIN ",avx512vnni,avx512vpopcntdq"
+
+/* In avx512.c: VNNI could not do these better. */
+float avx512_f32_dot(const float *a, const float *b, size_t n);
+float avx512_f32_l2(const float *a, const float *b, size_t n);
+float avx512_f32_l1(const float *a, const float *b, size_t n);
+void avx512_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                  const uint32_t *ids, size_t n, int32_t *out);
+
+TARGET_BEGIN(AVX512_PLAIN)
+
+/* Adds one register of a row, against the query, to a sum. */
+typedef __m512i avx512_step(__m512i sum, __m512i row, __m512i query);
+
+/* sums[c] = the sum of the sixteen lanes of s[c] */
+ROWS_INLINE void avx512_sum_four(const __m512i s[4], int32_t sums[4])
+{
+    __m512i s01 =
+        _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));
+    __m512i s23 =
+        _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]), _mm512_unpackhi_epi32(s[2], s[3]));
+    __m512i all =
+        _mm512_add_epi32(_mm512_unpacklo_epi64(s01, s23), _mm512_unpackhi_epi64(s01, s23));
+    __m256i eight =
+        _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    _mm_storeu_si128((__m128i *)sums, four);
+}
+
+/* The last bytes of a row of bits, a multiple of 8; zeros behind them change no sum. */
+ROWS_INLINE __m512i avx512_load_tail(const void *from, size_t left_bytes)
+{
+    return _mm512_maskz_loadu_epi64((__mmask8)((1u << left_bytes / 8) - 1), from);
+}
+
+ROWS_INLINE void avx512_score_four(avx512_step *step, const uint8_t *query,
+                                   const uint8_t *const r[4], size_t bytes, int32_t sums[4])
+{
+    __m512i s[4];
+    for (size_t c = 0; c < 4; c++) {
+        s[c] = _mm512_setzero_si512();
+    }
+    size_t j = 0;
+    for (; j + sizeof *s <= bytes; j += sizeof *s) {
+        __m512i q = _mm512_loadu_si512(query + j);
+        for (size_t c = 0; c < 4; c++) {
+            s[c] = step(s[c], _mm512_loadu_si512(r[c] + j), q);
+        }
+    }
+    if (j < bytes) {
+        __m512i q = avx512_load_tail(query + j, bytes - j);
+        for (size_t c = 0; c < 4; c++) {
+            s[c] = step(s[c], avx512_load_tail(r[c] + j, bytes - j), q);
+        }
+    }
+    avx512_sum_four(s, sums);
+}
+
+TARGET_END
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * avx512vnni.c - kernels for AVX-512 with VNNI and VPOPCNTDQ: four products of bytes, or the bits
+ * of a word, in one instruction for each lane.
+ */
+#include "kernel/kernel.h"
+
+#if defined(__x86_64__)
+
+#    include "kernel/avx512.h"
+
+TARGET_BEGIN(AVX512_VNNI)
+
+ROWS_INLINE __m512i step_q8_dot(__m512i sum, __m512i row, __m512i query)
+{
+    return _mm512_dpbusd_epi32(sum, row, query);
+}
+
+ROWS_INLINE __m512i step_bits_xor(__m512i sum, __m512i row, __m512i query)
+{
+    return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(row, query)));
+}
+
+ROWS_INLINE __m512i step_bits_and(__m512i sum, __m512i row, __m512i query)
+{
+    return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_and_si512(row, query)));
+}
+
+ROWS_KERNEL(static, vnni_q8_dot, int8_t, avx512_score_four, step_q8_dot)
+ROWS_KERNEL(static, vnni_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
+ROWS_KERNEL(static, vnni_bits_and, uint8_t, avx512_score_four, step_bits_and)
+
+TARGET_END
+
+const struct kernels kernels_avx512vnni = {
+    .name = "avx512vnni",
+    .f32_dot = avx512_f32_dot,
+    .f32_l2 = avx512_f32_l2,
+    .f32_l1 = avx512_f32_l1,
+    .q8_dot = vnni_q8_dot,
+    .q8_l1 = avx512_q8_l1,
+    .bits_xor = vnni_bits_xor,
+    .bits_and = vnni_bits_and,
+};
+
+#endif

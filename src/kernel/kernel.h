@@ -1,0 +1,59 @@
+/*
+ * kernel.h - distances, one table of functions for each instruction set.
+ *
+ * ref.c is the oracle: plain C that says what every function means. The other tables give the same
+ * bits for every input:
+ *   1. Integer kernels are exact. 255 * 128 * 65535 < 2^31, so sums of products fit.
+ *   2. Float kernels follow one order of operations: element i goes to lane i % 32 by a fused
+ *      multiply-add (or an add), then lanes j and j + 16 are added, then j and j + 8, 4, 2, 1.
+ * So an index built on one machine is byte for byte the index built on another.
+ *
+ * The "rows" kernels score many rows against one query: rows ids[0..n), or 0..n when ids is NULL,
+ * each at rows + id * stride_bytes. They prefetch rows ahead. Widths are padded by the caller:
+ * `bytes` is a multiple of 64 for q8 and 8 for bits, padding is zero.
+ *
+ * Does not: scale, rotate, rank. Knows nothing of NaN; callers reject it.
+ */
+#ifndef ANNEX_KERNEL_H
+#define ANNEX_KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KERNEL_Q8_MULTIPLE 64  /* q8 rows are padded to this many bytes */
+#define KERNEL_BITS_MULTIPLE 8 /* bit rows are padded to this many bytes */
+
+struct kernels {
+    const char *name;
+    /* Sum of a[i] * b[i], (a[i] - b[i])^2, |a[i] - b[i]| over n floats; any alignment. */
+    float (*f32_dot)(const float *a, const float *b, size_t n);
+    float (*f32_l2)(const float *a, const float *b, size_t n);
+    float (*f32_l1)(const float *a, const float *b, size_t n);
+    /* out[i] = sum of row[j] * query[j]: rows u8, query s8. */
+    void (*q8_dot)(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                   const uint32_t *ids, size_t n, int32_t *out);
+    /* out[i] = sum of |row[j] - query[j]|, both u8. */
+    void (*q8_l1)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                  const uint32_t *ids, size_t n, int32_t *out);
+    /* out[i] = number of set bits of row ^ query, row & query. */
+    void (*bits_xor)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                     const uint32_t *ids, size_t n, int32_t *out);
+    void (*bits_and)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                     const uint32_t *ids, size_t n, int32_t *out);
+};
+
+/* The table for this machine: the best it can run, or the one that ANNEX_CPU names. */
+const struct kernels *kernel_table(void);
+/* The i-th table this machine can run, slowest first; NULL past the last. */
+const struct kernels *kernel_available(size_t i);
+
+extern const struct kernels kernels_ref;
+#if defined(__x86_64__)
+extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_avx512vnni;
+#elif defined(__aarch64__)
+extern const struct kernels kernels_neon;
+#endif
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * ref.c - the kernels in plain C: the meaning of every other table, and the fall-back for machines
+ * that have none of theirs. Written to be read, not to be fast.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/kernel.h"
+
+enum { LANES = 32 };
+
+static float sum_lanes(float lanes[LANES])
+{
+    for (size_t half = LANES / 2; half > 0; half /= 2) {
+        for (size_t j = 0; j < half; j++) {
+            lanes[j] += lanes[j + half];
+        }
+    }
+    return lanes[0];
+}
+
+static float ref_f32_dot(const float *a, const float *b, size_t n)
+{
+    float lanes[LANES] = {0};
+    for (size_t i = 0; i < n; i++) {
+        lanes[i % LANES] = fmaf(a[i], b[i], lanes[i % LANES]);
+    }
+    return sum_lanes(lanes);
+}
+
+static float ref_f32_l2(const float *a, const float *b, size_t n)
+{
+    float lanes[LANES] = {0};
+    for (size_t i = 0; i < n; i++) {
+        float difference = a[i] - b[i];
+        lanes[i % LANES] = fmaf(difference, difference, lanes[i % LANES]);
+    }
+    return sum_lanes(lanes);
+}
+
+static float ref_f32_l1(const float *a, const float *b, size_t n)
+{
+    float lanes[LANES] = {0};
+    for (size_t i = 0; i < n; i++) {
+        lanes[i % LANES] += fabsf(a[i] - b[i]);
+    }
+    return sum_lanes(lanes);
+}
+
+static const uint8_t *row_at(const uint8_t *rows, size_t stride_bytes, const uint32_t *ids,
+                             size_t i)
+{
+    return rows + (size_t)(ids ? ids[i] : i) * stride_bytes;
+}
+
+static void ref_q8_dot(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                       const uint32_t *ids, size_t n, int32_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *row = row_at(rows, stride_bytes, ids, i);
+        int32_t sum = 0;
+        for (size_t j = 0; j < bytes; j++) {
+            sum += (int32_t)row[j] * query[j];
+        }
+        out[i] = sum;
+    }
+}
+
+static void ref_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                      const uint32_t *ids, size_t n, int32_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *row = row_at(rows, stride_bytes, ids, i);
+        int32_t sum = 0;
+        for (size_t j = 0; j < bytes; j++) {
+            sum += abs((int32_t)row[j] - query[j]);
+        }
+        out[i] = sum;
+    }
+}
+
+static uint64_t load_word(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static void ref_bits_xor(const uint8_t *query, const uint8_t *rows, size_t stride_bytes,
+                         size_t bytes, const uint32_t *ids, size_t n, int32_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *row = row_at(rows, stride_bytes, ids, i);
+        int32_t sum = 0;
+        for (size_t j = 0; j < bytes; j += 8) {
+            sum += __builtin_popcountll(load_word(row + j) ^ load_word(query + j));
+        }
+        out[i] = sum;
+    }
+}
+
+static void ref_bits_and(const uint8_t *query, const uint8_t *rows, size_t stride_bytes,
+                         size_t bytes, const uint32_t *ids, size_t n, int32_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *row = row_at(rows, stride_bytes, ids, i);
+        int32_t sum = 0;
+        for (size_t j = 0; j < bytes; j += 8) {
+            sum += __builtin_popcountll(load_word(row + j) & load_word(query + j));
+        }
+        out[i] = sum;
+    }
+}
+
+const struct kernels kernels_ref = {
+    .name = "ref",
+    .f32_dot = ref_f32_dot,
+    .f32_l2 = ref_f32_l2,
+    .f32_l1 = ref_f32_l1,
+    .q8_dot = ref_q8_dot,
+    .q8_l1 = ref_q8_l1,
+    .bits_xor = ref_bits_xor,
+    .bits_and = ref_bits_and,
+};

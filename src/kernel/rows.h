@@ -1,0 +1,86 @@
+/*
+ * rows.h - how the row kernels walk their rows: groups of four, prefetching ahead. A kernel only
+ * says how four rows are scored: the query is loaded once for all four, and their four sums hide
+ * each other's latency. Everything here is inlined into the caller's target region.
+ */
+#ifndef ANNEX_KERNEL_ROWS_H
+#define ANNEX_KERNEL_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define ROWS_INLINE static inline __attribute__((always_inline))
+
+enum {
+    ROWS_AHEAD = 12,     /* rows between the one prefetched and the one scored */
+    ROWS_TERM_BYTES = 8, /* what a quantizer may keep behind a row, fetched with it */
+    ROWS_LINE_BYTES = 64
+};
+
+/* Sets sums[c] to the score of r[c] against the query. */
+typedef void rows_score_four(const void *query, const uint8_t *const r[4], size_t bytes,
+                             int32_t sums[4]);
+
+ROWS_INLINE const uint8_t *rows_at(const uint8_t *rows, size_t stride_bytes, const uint32_t *ids,
+                                   size_t i)
+{
+    return rows + (ids ? (size_t)ids[i] : i) * stride_bytes;
+}
+
+/* Fetches rows first .. last-1 of ids. A row may begin inside a cache line. */
+ROWS_INLINE void rows_prefetch(const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                               const uint32_t *ids, size_t first, size_t last)
+{
+    for (size_t i = first; i < last; i++) {
+        const uint8_t *row = rows_at(rows, stride_bytes, ids, i);
+        for (size_t j = 0; j < bytes + ROWS_TERM_BYTES; j += ROWS_LINE_BYTES) {
+            __builtin_prefetch(row + j);
+        }
+    }
+}
+
+ROWS_INLINE void rows_score(rows_score_four *score_four, const void *query, const uint8_t *rows,
+                            size_t stride_bytes, size_t bytes, const uint32_t *ids, size_t n,
+                            int32_t *out)
+{
+    /* Consecutive rows need no help: the hardware prefetcher sees them coming. */
+    size_t n_fetched = ids ? n : 0, fetched = n_fetched < ROWS_AHEAD ? n_fetched : ROWS_AHEAD;
+    rows_prefetch(rows, stride_bytes, bytes, ids, 0, fetched);
+    for (size_t i = 0; i < n; i += 4) {
+        size_t count = n - i < 4 ? n - i : 4, wanted = i + 4 + ROWS_AHEAD;
+        wanted = wanted < n_fetched ? wanted : n_fetched;
+        rows_prefetch(rows, stride_bytes, bytes, ids, fetched, wanted);
+        fetched = wanted;
+
+        const uint8_t *r[4]; /* past the end the last row stands in */
+        for (size_t c = 0; c < 4; c++) {
+            r[c] = rows_at(rows, stride_bytes, ids, i + (c < count ? c : count - 1));
+        }
+        int32_t sums[4];
+        score_four(query, r, bytes, sums);
+        if (count == 4) {
+            memcpy(out + i, sums, sizeof sums);
+        } else {
+            memcpy(out + i, sums, count * sizeof *sums);
+        }
+    }
+}
+
+/*
+ * Makes a function of struct kernels out of a step, which adds one register of a row against the
+ * query to a sum, and a score_four, which applies it to four rows.
+ */
+#define ROWS_KERNEL(linkage, name, query_type, score_four, step)                             \
+    ROWS_INLINE void name##_four(const void *query, const uint8_t *const r[4], size_t bytes, \
+                                 int32_t sums[4])                                            \
+    {                                                                                        \
+        score_four(step, query, r, bytes, sums);                                             \
+    }                                                                                        \
+    linkage void name(const query_type *query, const uint8_t *rows, size_t stride_bytes,     \
+                      size_t bytes, const uint32_t *ids, size_t n, int32_t *out)             \
+    {                                                                                        \
+        rows_score(name##_four, query, rows, stride_bytes, bytes, ids, n, out);              \
+    }
+
+#endif
