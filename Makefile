@@ -30,6 +30,7 @@ test: ## build and run all tests; the last line says how many passed
 	@tools/runtests.py --build $(BUILD)
 
 bench: all ## measure speed and recall on this machine
+	@tools/setup bench
 	@bench/run
 
 # Sanitizer builds keep the asserts. Each has its own directory, so that none has to be rebuilt.
