@@ -23,21 +23,21 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* Returns from the calling function when `expression` is not ANNEX_OK. */
-#define TRY(expression)                       \
-    do {                                      \
+#define TRY(expression)                         \
+    do {                                        \
         annex_status try_status = (expression); \
-        if (try_status != ANNEX_OK) {         \
-            return try_status;                \
-        }                                     \
+        if (try_status != ANNEX_OK) {           \
+            return try_status;                  \
+        }                                       \
     } while (0)
 
 /* The same for functions that own something: goes to `cleanup` with `status` set. */
-#define TRY_CLEANUP(expression)       \
-    do {                              \
-        status = (expression);        \
-        if (status != ANNEX_OK) {     \
-            goto cleanup;             \
-        }                             \
+#define TRY_CLEANUP(expression)   \
+    do {                          \
+        status = (expression);    \
+        if (status != ANNEX_OK) { \
+            goto cleanup;         \
+        }                         \
     } while (0)
 
 /* ---- error.c ---------------------------------------------------------------------------------*/
@@ -53,15 +53,14 @@ annex_status error_io(annex_error *error, int errno_value, const char *action, c
 /* ---- memory.c --------------------------------------------------------------------------------*/
 
 /* *out = zeroed, 64-byte aligned [n x size] bytes; NULL for zero bytes. ANNEX_NOMEM on overflow. */
-annex_status memory_new(const annex_env *env, size_t n, size_t size, void *out,
-                        annex_error *error);
+annex_status memory_new(const annex_env *env, size_t n, size_t size, void *out, annex_error *error);
 /* The same without zeroing. Blocks of 2 MiB and more are aligned to 2 MiB and offered huge pages. */
 annex_status memory_new_raw(const annex_env *env, size_t n, size_t size, void *out,
                             annex_error *error);
 /* `n` and `size` as given to memory_new. NULL is allowed. */
 void memory_free(const annex_env *env, void *pointer, size_t n, size_t size);
 
-bool checked_add(uint64_t a, uint64_t b, uint64_t *sum);      /* false on overflow */
+bool checked_add(uint64_t a, uint64_t b, uint64_t *sum); /* false on overflow */
 bool checked_multiply(uint64_t a, uint64_t b, uint64_t *product);
 static inline uint64_t round_up(uint64_t value, uint64_t multiple)
 {
@@ -85,9 +84,18 @@ void buffer_free(const annex_env *env, struct buffer *buffer);
 
 /* ---- bitmap (inline) -------------------------------------------------------------------------*/
 
-static inline size_t bitmap_words(size_t bits) { return (bits + 63) / 64; }
-static inline bool bitmap_get(const uint64_t *map, size_t i) { return map[i / 64] >> (i % 64) & 1; }
-static inline void bitmap_set(uint64_t *map, size_t i) { map[i / 64] |= UINT64_C(1) << (i % 64); }
+static inline size_t bitmap_words(size_t bits)
+{
+    return (bits + 63) / 64;
+}
+static inline bool bitmap_get(const uint64_t *map, size_t i)
+{
+    return map[i / 64] >> (i % 64) & 1;
+}
+static inline void bitmap_set(uint64_t *map, size_t i)
+{
+    map[i / 64] |= UINT64_C(1) << (i % 64);
+}
 static inline void bitmap_clear(uint64_t *map, size_t i)
 {
     map[i / 64] &= ~(UINT64_C(1) << (i % 64));

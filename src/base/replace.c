@@ -61,7 +61,7 @@ static annex_status replace_create(struct replace_file *replace, annex_error *er
     }
     if (failure != 0) {
         replace->file = NULL;
-        return error_io(error, failure, "create", replace->temporary);
+        return error_io(error, failure, "create", replace->path);
     }
     return ANNEX_OK;
 }
@@ -90,7 +90,7 @@ annex_status replace_write(struct replace_file *replace, const void *data, size_
     const annex_io *io = &replace->env->io;
     int failure = io->write(io->context, replace->file, data, bytes, offset);
 
-    return failure == 0 ? ANNEX_OK : error_io(error, failure, "write", replace->temporary);
+    return failure == 0 ? ANNEX_OK : error_io(error, failure, "write", replace->path);
 }
 
 /* The name must be durable too: syncs the directory that holds `path`. */
@@ -122,7 +122,7 @@ annex_status replace_commit(struct replace_file *replace, annex_error *error)
     replace->file = NULL;
     failure = failure != 0 ? failure : close_failure;
     if (failure != 0) {
-        status = error_io(error, failure, "sync", replace->temporary);
+        status = error_io(error, failure, "sync", replace->path);
         goto cleanup;
     }
     failure = io->rename(io->context, replace->temporary, replace->path);

@@ -18,9 +18,11 @@
 
 #include "base/base.h"
 
-#define SEGMENT_MAGIC "\x89" "ANNEX\r\n" /* 8 bytes: a high byte and line ends catch text transfers */
-#define SEGMENT_FORMAT_MAJOR 1           /* a reader refuses other majors */
-#define SEGMENT_FORMAT_MINOR 0           /* additions an older reader may ignore */
+#define SEGMENT_MAGIC \
+    "\x89"            \
+    "ANNEX\r\n"                /* 8 bytes: a high byte and line ends catch text transfers */
+#define SEGMENT_FORMAT_MAJOR 1 /* a reader refuses other majors */
+#define SEGMENT_FORMAT_MINOR 0 /* additions an older reader may ignore */
 #define SEGMENT_ALIGNMENT 4096
 #define SEGMENT_CHUNK_BYTES (1u << 20) /* one checksum for each chunk of a section */
 
@@ -31,17 +33,17 @@ enum segment_code {
 
 /* Kinds are stable numbers. `stride` bytes a row, `rows` rows. */
 enum segment_kind {
-    SECTION_CODES = 1,      /* [slots x code_stride] u8: padded codes, then (maybe) row terms */
-    SECTION_TERMS = 2,      /* [slots x 8] {f32 scale, f32 bias} when they are not in CODES rows */
-    SECTION_ERRORS = 3,     /* [slots x 4] f32: norm of what the code loses */
-    SECTION_CENTER = 4,     /* [dimension x 4] f32 subtracted before coding */
-    SECTION_RAW = 5,        /* [slots x raw stride] f32 vectors, or packed bits */
-    SECTION_GRAPH = 6,      /* [slots x degree x 4] u32 neighbours, 0xffffffff fills the end */
-    SECTION_ENTRY = 7,      /* [n x 4] u32 rows where searches start */
-    SECTION_KEYS = 8,       /* [slots x 8] i64 key, or end offset of the byte key */
-    SECTION_KEY_BYTES = 9,  /* [bytes x 1] byte keys one after the other, in slot order */
-    SECTION_KEY_HASH = 10,  /* [2^m x 4] u32 slot + 1 by hash of key, linear probing, 0: empty */
-    SECTION_RECALL = 11,    /* [n x 8] {u32 effort, f32 recall} */
+    SECTION_CODES = 1,     /* [slots x code_stride] u8: padded codes, then (maybe) row terms */
+    SECTION_TERMS = 2,     /* [slots x 8] {f32 scale, f32 bias} when they are not in CODES rows */
+    SECTION_ERRORS = 3,    /* [slots x 4] f32: norm of what the code loses */
+    SECTION_CENTER = 4,    /* [dimension x 4] f32 subtracted before coding */
+    SECTION_RAW = 5,       /* [slots x raw stride] f32 vectors, or packed bits */
+    SECTION_GRAPH = 6,     /* [slots x degree x 4] u32 neighbours, 0xffffffff fills the end */
+    SECTION_ENTRY = 7,     /* [n x 4] u32 rows where searches start */
+    SECTION_KEYS = 8,      /* [slots x 8] i64 key, or end offset of the byte key */
+    SECTION_KEY_BYTES = 9, /* [bytes x 1] byte keys one after the other, in slot order */
+    SECTION_KEY_HASH = 10, /* [2^m x 4] u32 slot + 1 by hash of key, linear probing, 0: empty */
+    SECTION_RECALL = 11,   /* [n x 8] {u32 effort, f32 recall} */
     SECTION_KIND_END = 12
 };
 
@@ -80,7 +82,9 @@ struct segment {
     struct segment_section sections[SECTION_KIND_END];
     const uint8_t *image;
     uint64_t image_bytes;
-    void *file; /* of env.io, NULL for images in memory */
+    char *name; /* the path, or what to call an image in memory in messages */
+    void *file; /* of env.io, NULL for images in memory; verifying reads it, so that a disk that
+                   fails is ANNEX_IO and not a signal */
     bool mapped;
 };
 
@@ -107,7 +111,10 @@ annex_status segment_writer_open(const annex_env *env, const char *path,
                                  struct segment_writer **writer, annex_error *error);
 annex_status segment_writer_declare(struct segment_writer *writer, enum segment_kind kind,
                                     uint32_t stride, uint64_t rows, annex_error *error);
-/* Appends to a section; a short or long section is an ANNEX_INTERNAL at finish. */
+/*
+ * Appends to a section; more than was declared is ANNEX_INTERNAL here, less at finish. Each call is
+ * one write to the file: append large pieces.
+ */
 annex_status segment_writer_append(struct segment_writer *writer, enum segment_kind kind,
                                    const void *data, size_t bytes, annex_error *error);
 /*

@@ -1,0 +1,219 @@
+/*
+ * check.c - what must hold between the numbers of an image, whoever made it.
+ *
+ * Used on both sides of the disk: the reader refuses an image that breaks a rule, and the writer does
+ * not write one. One rule per kind of section: whether it must be there, how many rows, which stride.
+ * Does not: look into sections, know where they lie (open.c).
+ */
+#include <float.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "segment/format.h"
+
+#define CHECK_MIN_DEGREE 8
+#define CHECK_MAX_DEGREE 128
+#define CHECK_MAX_PADDING 4096 /* of code_dimension over dimension */
+#define CHECK_MAX_KEY_BYTES 65535
+
+annex_status segment_damaged(annex_error *error, const char *name, const char *format, ...)
+{
+    char what[ANNEX_ERROR_BYTES / 2];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    return error_set(error, ANNEX_DAMAGED, "%s is damaged: %s; build it again", name, what);
+}
+
+enum presence { FORBIDDEN, OPTIONAL, REQUIRED };
+
+struct section_rule {
+    enum presence presence;
+    uint64_t min_rows;
+    uint64_t max_rows;
+    uint64_t min_stride;
+    uint64_t max_stride;
+    uint32_t stride_multiple;
+};
+
+/* The usual rule: an array with a fixed number of rows of fixed size. */
+static struct section_rule rule_exact(enum presence presence, uint64_t rows, uint64_t stride)
+{
+    return (struct section_rule){presence, rows, rows, stride, stride, 1};
+}
+
+static struct section_rule rule_raw(const struct segment_header *header)
+{
+    bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
+    uint64_t bytes = bits ? (header->dimension + 7u) / 8 : 4 * (uint64_t)header->dimension;
+
+    return (struct section_rule){header->code == SEGMENT_CODE_NONE ? REQUIRED : OPTIONAL,
+                                 header->slots,
+                                 header->slots,
+                                 bytes,
+                                 UINT32_MAX,
+                                 bits ? 1 : 4};
+}
+
+static struct section_rule rule_of(const struct segment_header *header, enum segment_kind kind)
+{
+    uint64_t slots = header->slots;
+    bool coded = header->code == SEGMENT_CODE_Q8;
+    bool graph = header->family == ANNEX_GRAPH;
+    bool byte_keys = header->key_kind == ANNEX_KEY_BYTES;
+
+    switch (kind) {
+    case SECTION_CODES:
+        return (struct section_rule){coded ? REQUIRED : FORBIDDEN, slots,      slots,
+                                     header->code_dimension,       UINT32_MAX, 4};
+    case SECTION_TERMS:
+        return rule_exact(coded ? OPTIONAL : FORBIDDEN, slots, 8);
+    case SECTION_ERRORS:
+        return rule_exact(coded ? OPTIONAL : FORBIDDEN, slots, 4);
+    case SECTION_CENTER:
+        return rule_exact(coded ? OPTIONAL : FORBIDDEN, header->dimension, 4);
+    case SECTION_RAW:
+        return rule_raw(header);
+    case SECTION_GRAPH:
+        return rule_exact(graph ? REQUIRED : FORBIDDEN, slots, 4 * (uint64_t)header->degree);
+    case SECTION_ENTRY:
+        return (struct section_rule){graph ? REQUIRED : FORBIDDEN, MIN(slots, 1), slots, 4, 4, 1};
+    case SECTION_KEYS:
+        return rule_exact(REQUIRED, slots, 8);
+    case SECTION_KEY_BYTES:
+        return (struct section_rule){
+            byte_keys ? OPTIONAL : FORBIDDEN, 0, slots * CHECK_MAX_KEY_BYTES, 1, 1, 1};
+    case SECTION_KEY_HASH:
+        return (struct section_rule){OPTIONAL, slots + 1, UINT64_C(1) << 33, 4, 4, 1};
+    case SECTION_RECALL:
+        return (struct section_rule){OPTIONAL, 0, ANNEX_MAX_RECALL_POINTS, 8, 8, 1};
+    case SECTION_KIND_END:
+        break;
+    }
+    assert(!"every kind has a rule");
+    return (struct section_rule){FORBIDDEN, 0, 0, 0, 0, 1};
+}
+
+static const char *const section_names[SECTION_KIND_END] = {
+    [SECTION_CODES] = "codes",       [SECTION_TERMS] = "terms",   [SECTION_ERRORS] = "errors",
+    [SECTION_CENTER] = "center",     [SECTION_RAW] = "raw",       [SECTION_GRAPH] = "graph",
+    [SECTION_ENTRY] = "entry",       [SECTION_KEYS] = "keys",     [SECTION_KEY_BYTES] = "key bytes",
+    [SECTION_KEY_HASH] = "key hash", [SECTION_RECALL] = "recall",
+};
+
+static annex_status check_section(const char *name, const char *what,
+                                  const struct section_rule *rule,
+                                  const struct segment_section *section, annex_error *error)
+{
+    if (section->data == NULL) {
+        /* A section without rows may be left out. */
+        if (rule->presence == REQUIRED && rule->min_rows > 0) {
+            return segment_damaged(error, name, "section \"%s\" is missing", what);
+        }
+        return ANNEX_OK;
+    }
+    if (rule->presence == FORBIDDEN) {
+        return segment_damaged(error, name, "an index of its kind has no section \"%s\"", what);
+    }
+    if (section->rows < rule->min_rows || section->rows > rule->max_rows) {
+        return segment_damaged(
+            error, name, "section \"%s\" has %" PRIu64 " rows, expected %" PRIu64 " to %" PRIu64,
+            what, section->rows, rule->min_rows, rule->max_rows);
+    }
+    if (section->stride < rule->min_stride || section->stride > rule->max_stride ||
+        section->stride % rule->stride_multiple != 0) {
+        return segment_damaged(error, name,
+                               "section \"%s\" has %" PRIu32 " bytes a row, expected %" PRIu64
+                               " to %" PRIu64 " and a multiple of %" PRIu32,
+                               what, section->stride, rule->min_stride, rule->max_stride,
+                               rule->stride_multiple);
+    }
+    return ANNEX_OK;
+}
+
+/* An unsigned field of the header that must lie in a range. */
+static annex_status check_range(const char *name, const char *what, uint64_t found, uint64_t least,
+                                uint64_t most, annex_error *error)
+{
+    if (found < least || found > most) {
+        return segment_damaged(error, name, "%s is %" PRIu64 ", expected %" PRIu64 " to %" PRIu64,
+                               what, found, least, most);
+    }
+    return ANNEX_OK;
+}
+
+/* A float of the header that must be a number, not negative and finite. */
+static annex_status check_float(const char *name, const char *what, float found, annex_error *error)
+{
+    if (!(found >= 0 && found <= FLT_MAX)) {
+        return segment_damaged(error, name, "%s is %g, expected a number from 0", what,
+                               (double)found);
+    }
+    return ANNEX_OK;
+}
+
+static annex_status check_code(const char *name, const struct segment_header *header,
+                               annex_error *error)
+{
+    bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
+
+    TRY(check_range(name, "the code", header->code, SEGMENT_CODE_NONE,
+                    bits ? SEGMENT_CODE_NONE : SEGMENT_CODE_Q8, error));
+    if (header->code == SEGMENT_CODE_NONE) {
+        return check_range(name, "the coded dimension", header->code_dimension, 0,
+                           ANNEX_MAX_DIMENSION + CHECK_MAX_PADDING, error);
+    }
+    TRY(check_range(name, "the coded dimension", header->code_dimension, header->dimension,
+                    header->dimension + CHECK_MAX_PADDING, error));
+    if (header->code_dimension % 4 != 0) {
+        return segment_damaged(error, name,
+                               "the coded dimension is %" PRIu32 ", expected a multiple of 4",
+                               header->code_dimension);
+    }
+    return ANNEX_OK;
+}
+
+static annex_status check_family(const char *name, const struct segment_header *header,
+                                 annex_error *error)
+{
+    TRY(check_range(name, "the family", header->family, ANNEX_FLAT, ANNEX_GRAPH, error));
+    if (header->family == ANNEX_FLAT) {
+        return check_range(name, "the degree", header->degree, 0, 0, error);
+    }
+    TRY(check_range(name, "the degree", header->degree, CHECK_MIN_DEGREE, CHECK_MAX_DEGREE, error));
+    if (header->degree % 8 != 0) {
+        return segment_damaged(error, name, "the degree is %" PRIu32 ", expected a multiple of 8",
+                               header->degree);
+    }
+    return ANNEX_OK;
+}
+
+annex_status segment_check(const char *name, const struct segment_header *header,
+                           const struct segment_section *sections, annex_error *error)
+{
+    const struct segment_section *hash = &sections[SECTION_KEY_HASH];
+
+    TRY(check_range(name, "the number of rows", header->slots, 0, ANNEX_MAX_ROWS, error));
+    TRY(check_range(name, "the metric", header->metric, ANNEX_L2, ANNEX_JACCARD, error));
+    TRY(check_range(name, "the dimension", header->dimension, 1, ANNEX_MAX_DIMENSION, error));
+    TRY(check_range(name, "the kind of key", header->key_kind, ANNEX_KEY_INTEGER, ANNEX_KEY_BYTES,
+                    error));
+    TRY(check_range(name, "\"lossless\"", header->lossless, 0, 1, error));
+    TRY(check_float(name, "alpha", header->alpha, error));
+    TRY(check_float(name, "the largest norm", header->max_norm, error));
+    TRY(check_code(name, header, error));
+    TRY(check_family(name, header, error));
+    for (enum segment_kind kind = SECTION_CODES; kind < SECTION_KIND_END; kind++) {
+        struct section_rule rule = rule_of(header, kind);
+
+        TRY(check_section(name, section_names[kind], &rule, &sections[kind], error));
+    }
+    if (hash->data != NULL && (hash->rows & (hash->rows - 1)) != 0) {
+        return segment_damaged(error, name,
+                               "section \"key hash\" has %" PRIu64 " rows, expected a power of two",
+                               hash->rows);
+    }
+    return ANNEX_OK;
+}
