@@ -2,8 +2,8 @@
  * fuzz_segment.c - a damaged index file.
  *
  * An input that begins like an index file is one. Any other says how to damage a good one: its
- * first byte chooses which, and every 7 bytes behind it are one edit: where (u8 region, u16 offset) and
- * the four bytes to write there. In builds for fuzzing checksums agree with everything, so that
+ * first byte chooses which, and every 7 bytes behind it are one edit: where (u8 region, u16 offset)
+ * and the four bytes to write there. In builds for fuzzing checksums agree with everything, so that
  * the edits reach the code behind them. Whatever opens may be searched and changed; answers may be
  * wrong, but nothing outside the image is read.
  */
