@@ -18,18 +18,20 @@ else
     bold='' dim='' plain=''
 fi
 
+tables='.mode box --wrap 66 --wordwrap on'
+
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
 # A program with Annex: the sqlite3 shell with the extension loaded.
 with_annex() {
     printf '%ssqlite3 wordnet.db  -- with annex.so\n%s%s\n' "$dim" "$1" "$plain"
-    sqlite3 -batch "$database" ".load $build/annex.so" '.mode box --wrap 66' "$1"
+    sqlite3 -batch "$database" ".load $build/annex.so" "$tables" "$1"
 }
 
 # A program that has never heard of Annex.
 without_annex() {
     printf '%ssqlite3 wordnet.db  -- nothing loaded\n%s%s\n' "$dim" "$1" "$plain"
-    sqlite3 -batch "$database" "$1"
+    sqlite3 -batch "$database" "$tables" "$1"
 }
 
 command_line() {
