@@ -1,0 +1,91 @@
+/*
+ * extension.c - the entry point: registers the functions and table-valued functions of Annex with
+ * one connection. docs/SQL.md describes them for users.
+ *
+ * How each may be used follows from what it touches (SQLite, "Security considerations"):
+ *   - those that compute from their arguments only are deterministic and innocuous: indexes on
+ *     expressions, generated columns and triggers may use them;
+ *   - those that change the database or write files are direct-only: a view or trigger in a
+ *     database from a stranger cannot call them;
+ *   - annex_search, annex_within, annex_vector and annex_indexes read what the connection may read.
+ *     They are neither: views may use them as long as the schema is trusted, because a search may
+ *     write to the cache of segments.
+ */
+#include "extension.h"
+
+#undef SQLITE_EXTENSION_INIT3
+SQLITE_EXTENSION_INIT1
+
+/* sqlite3_vtab_in and sqlite3_vtab_rhs_value. */
+#define EXTENSION_LEAST_SQLITE 3038000
+
+int sqlite3_annex_init(sqlite3 *handle, char **message, const sqlite3_api_routines *api);
+
+static int extension_add_functions(sqlite3 *handle, struct connection *connection,
+                                   const struct function *functions)
+{
+    for (const struct function *f = functions; f->name != NULL; f++) {
+        for (int n = f->least_arguments; n <= f->most_arguments; n++) {
+            int code;
+
+            connection_hold(connection);
+            code = sqlite3_create_function_v2(handle, f->name, n, SQLITE_UTF8 | f->flags,
+                                              connection, f->call, NULL, NULL, connection_release);
+            if (code != SQLITE_OK) {
+                return code;
+            }
+        }
+    }
+    return SQLITE_OK;
+}
+
+static int extension_add_tables(sqlite3 *handle, struct connection *connection)
+{
+    static const struct {
+        const char *name;
+        const sqlite3_module *module;
+    } tables[] = {
+        {"annex_search", &search_module},
+        {"annex_within", &within_module},
+        {"annex_indexes", &indexes_module},
+    };
+
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        int code;
+
+        connection_hold(connection);
+        code = sqlite3_create_module_v2(handle, tables[i].name, tables[i].module, connection,
+                                        connection_release);
+        if (code != SQLITE_OK) {
+            return code;
+        }
+    }
+    return SQLITE_OK;
+}
+
+__attribute__((visibility("default"))) int sqlite3_annex_init(sqlite3 *handle, char **message,
+                                                              const sqlite3_api_routines *api)
+{
+    int code;
+    struct connection *connection;
+
+    SQLITE_EXTENSION_INIT2(api);
+    if (sqlite3_libversion_number() < EXTENSION_LEAST_SQLITE) {
+        *message = sqlite3_mprintf("Annex needs SQLite 3.38 or newer; this is SQLite %s",
+                                   sqlite3_libversion());
+        return SQLITE_ERROR;
+    }
+    connection = connection_new(handle);
+    if (connection == NULL) {
+        return SQLITE_NOMEM;
+    }
+    code = extension_add_functions(handle, connection, vector_functions);
+    if (code == SQLITE_OK) {
+        code = extension_add_functions(handle, connection, index_functions);
+    }
+    if (code == SQLITE_OK) {
+        code = extension_add_tables(handle, connection);
+    }
+    connection_release(connection);
+    return code;
+}

@@ -1,0 +1,119 @@
+/*
+ * extension.h - what the files of the SQLite extension share.
+ *
+ * Invariants
+ *   1. One annex_db for each connection, made by the first call that needs it and closed before the
+ *      connection is: see connection.c.
+ *   2. No error of Annex reaches SQLite with a code that makes SQLite give up a transaction of the
+ *      user: see connection_code.
+ *   3. Only annex.h is used of Annex, and of SQLite only what 3.38 has.
+ */
+#ifndef ANNEX_EXTENSION_H
+#define ANNEX_EXTENSION_H
+
+#include <stdbool.h>
+
+#include "annex.h"
+#include "sqlite3ext.h"
+SQLITE_EXTENSION_INIT3
+
+/* ---- connection.c -----------------------------------------------------------------------------*/
+
+struct connection;
+
+/* One reference for the caller; NULL without memory. */
+struct connection *connection_new(sqlite3 *handle);
+/* Every registered function and module holds a reference, so that the last one frees. */
+void connection_hold(struct connection *connection);
+void connection_release(void *connection);
+
+/*
+ * The annex_db of the connection, opened on first use, for calls until connection_end. Refuses when
+ * the connection is already between the two: SQL that Annex runs has called Annex.
+ */
+annex_status connection_begin(struct connection *connection, annex_db **annex, annex_error *error);
+void connection_end(struct connection *connection);
+/*
+ * Tells that something of the annex_db is in use by a cursor, or no longer. connection_detach
+ * closes the annex_db as soon as no cursor uses it; the next connection_begin opens a new one.
+ */
+void connection_enter(struct connection *connection);
+void connection_leave(struct connection *connection);
+void connection_detach(struct connection *connection);
+
+/*
+ * To be called in xConnect: a statement that uses the table reads all attached databases in one
+ * snapshot, which is the one that the search sees. Older versions of SQLite do so only for the
+ * tables that the statement names.
+ */
+void connection_share_snapshot(sqlite3 *handle);
+
+/* The result code of SQLite for a status. */
+int connection_code(annex_status status);
+/* Makes the error the result of a function, and the error of a virtual table. */
+void connection_fail_function(sqlite3_context *context, const annex_error *error);
+int connection_fail_table(sqlite3_vtab *table, const annex_error *error);
+/* The same with a sentence of our own; the status is ANNEX_INVALID. */
+void connection_refuse(annex_error *error, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Borrows from `value`. Text is UTF-8. */
+annex_value connection_value(sqlite3_value *value);
+
+/* ---- functions.c, vectors.c -------------------------------------------------------------------*/
+
+struct function {
+    const char *name;
+    int least_arguments;
+    int most_arguments;
+    int flags; /* SQLITE_DETERMINISTIC, SQLITE_DIRECTONLY … */
+    void (*call)(sqlite3_context *context, int n, sqlite3_value **arguments);
+};
+
+/* Both lists end with a NULL name. */
+extern const struct function index_functions[];
+extern const struct function vector_functions[];
+
+/* *text = the argument, which must be text without a zero byte. `what` names it in the message. */
+bool function_text(sqlite3_value *argument, const char *what, const char **text,
+                   annex_error *error);
+
+/* ---- vector.c ---------------------------------------------------------------------------------*/
+
+/* A vector as SQL gave it. One allocation: sqlite3_free. */
+struct vector {
+    size_t n;         /* elements */
+    size_t bytes;     /* of the elements */
+    bool is_text;     /* it was JSON */
+    float elements[]; /* f32, or packed bits, or another format after vector_narrow */
+};
+
+/* Reads a blob of `format`, or JSON text, as f32, as packed bits for ANNEX_BITS. NULL: error. */
+struct vector *vector_read(sqlite3_value *value, annex_format format, annex_error *error);
+/* Both take `vector` and give another one, or NULL with an error. */
+struct vector *vector_narrow(struct vector *vector, annex_format format, annex_error *error);
+struct vector *vector_unpack_bits(struct vector *packed, annex_error *error);
+
+/* ---- search.c, keylist.c, indexes.c -----------------------------------------------------------*/
+
+extern const sqlite3_module search_module;
+extern const sqlite3_module within_module;
+extern const sqlite3_module indexes_module;
+
+/* What `key IN (…)` allows. Zero-initialised is empty. */
+struct keylist {
+    annex_value *keys;
+    size_t n;
+    size_t capacity;
+    sqlite3_value **owners; /* [n] keep the data of the keys */
+};
+
+/*
+ * Adds the values of an argument of xFilter that sqlite3_vtab_in has announced. NULLs are left out.
+ */
+int keylist_read(struct keylist *list, sqlite3_value *argument);
+/* Keeps the keys of `list` that are also in `other`. */
+void keylist_intersect(struct keylist *list, struct keylist *other);
+void keylist_free(struct keylist *list);
+
+#endif

@@ -1,0 +1,253 @@
+/*
+ * functions.c - the SQL functions that manage indexes: annex_create, annex_sync, annex_optimize,
+ * annex_check, annex_drop, annex_rename; and annex_vector, which reads a row.
+ *
+ * What they return is for a person to read and for a program to parse: a JSON object where there is
+ * something to count, else the name of the index; annex_check says "ok" like PRAGMA
+ * integrity_check. Everything else is an error.
+ */
+#include <string.h>
+
+#include "extension.h"
+
+bool function_text(sqlite3_value *argument, const char *what, const char **text, annex_error *error)
+{
+    *text = NULL;
+    if (sqlite3_value_type(argument) != SQLITE_TEXT) {
+        static const char *const names[] = {"an integer", "a number", "text", "a blob", "NULL"};
+
+        connection_refuse(error, "the %s must be text, not %s", what,
+                          names[sqlite3_value_type(argument) - SQLITE_INTEGER]);
+        return false;
+    }
+    *text = (const char *)sqlite3_value_text(argument);
+    if (*text == NULL) {
+        connection_refuse(error, "out of memory reading the %s", what);
+        return false;
+    }
+    if (strlen(*text) != (size_t)sqlite3_value_bytes(argument)) {
+        connection_refuse(error, "the %s contains a zero byte", what);
+        return false;
+    }
+    return true;
+}
+
+/* One call of a function that needs the annex_db. */
+struct call {
+    sqlite3_context *context;
+    annex_db *annex;
+    const char *texts[4]; /* the first arguments */
+    annex_error error;
+};
+
+/*
+ * The annex_db, and the first `n` arguments as text, `names` for the messages. After false the
+ * error is the result of the function and call_end must not be called.
+ */
+static bool call_begin(struct call *call, sqlite3_context *context, int n,
+                       sqlite3_value **arguments, const char *const *names)
+{
+    bool usable = true;
+
+    *call = (struct call){.context = context};
+    for (int i = 0; i < n && usable; i++) {
+        usable = function_text(arguments[i], names[i], &call->texts[i], &call->error);
+    }
+    usable = usable &&
+             connection_begin(sqlite3_user_data(context), &call->annex, &call->error) == ANNEX_OK;
+    if (!usable) {
+        connection_fail_function(context, &call->error);
+    }
+    return usable;
+}
+
+/* Ends the call; an error becomes the result of the function. True when there was none. */
+static bool call_end(struct call *call, annex_status status)
+{
+    connection_end(sqlite3_user_data(call->context));
+    if (status != ANNEX_OK) {
+        connection_fail_function(call->context, &call->error);
+    }
+    return status == ANNEX_OK;
+}
+
+/* Whether `name`, which may be qualified ("aux.docs_idx"), is this index. */
+static bool call_names_index(const char *name, const annex_db_index *index)
+{
+    size_t schema_bytes = strlen(index->schema);
+
+    if (sqlite3_stricmp(index->name, name) == 0) {
+        return true;
+    }
+    return sqlite3_strnicmp(index->schema, name, (int)schema_bytes) == 0 &&
+           name[schema_bytes] == '.' && sqlite3_stricmp(index->name, name + schema_bytes + 1) == 0;
+}
+
+/* ---- Making and changing ----------------------------------------------------------------------*/
+
+static const char *const index_names[] = {"name of the index", "new name of the index"};
+
+static annex_status functions_describe(struct call *call)
+{
+    annex_db_index *list = NULL;
+    size_t n = 0;
+    annex_status status = annex_db_list(call->annex, &list, &n, &call->error);
+
+    for (size_t i = 0; i < n; i++) {
+        const annex_db_index *index = &list[i];
+
+        if (call_names_index(call->texts[0], index)) {
+            char *text = sqlite3_mprintf(
+                "{\"rows\":%llu,\"dimension\":%u,\"metric\":\"%s\",\"index\":\"%s\","
+                "\"recall\":%!.4g}",
+                (unsigned long long)index->rows, (unsigned)index->dimension, index->metric,
+                index->family, index->recall);
+
+            sqlite3_result_text(call->context, text, -1, sqlite3_free);
+            break;
+        }
+    }
+    annex_db_list_free(call->annex, list, n);
+    return status;
+}
+
+static void functions_create(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    static const char *const names[] = {"name of the index", "name of the table",
+                                        "name of the column", "options"};
+    struct call call;
+    annex_status status;
+
+    if (n == 4 && sqlite3_value_type(arguments[3]) == SQLITE_NULL) {
+        n = 3;
+    }
+    if (!call_begin(&call, context, n, arguments, names)) {
+        return;
+    }
+    status = annex_db_create(call.annex, call.texts[0], call.texts[1], call.texts[2], call.texts[3],
+                             &call.error);
+    if (status == ANNEX_OK) {
+        status = functions_describe(&call);
+    }
+    call_end(&call, status);
+}
+
+typedef annex_status functions_fold(annex_db *annex, const char *index, annex_sync_report *report,
+                                    annex_error *error);
+
+static void functions_call_fold(sqlite3_context *context, sqlite3_value **arguments,
+                                functions_fold *fold)
+{
+    struct call call;
+    annex_sync_report report = {0};
+
+    if (call_begin(&call, context, 1, arguments, index_names) &&
+        call_end(&call, fold(call.annex, call.texts[0], &report, &call.error))) {
+        char *text =
+            sqlite3_mprintf("{\"inserted\":%llu,\"deleted\":%llu,\"segments\":%llu,\"rebuilt\":%s}",
+                            (unsigned long long)report.inserted, (unsigned long long)report.deleted,
+                            (unsigned long long)report.segments, report.rebuilt ? "true" : "false");
+
+        sqlite3_result_text(context, text, -1, sqlite3_free);
+    }
+}
+
+static void functions_sync(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    (void)n;
+    functions_call_fold(context, arguments, annex_db_sync);
+}
+
+static void functions_optimize(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    (void)n;
+    functions_call_fold(context, arguments, annex_db_optimize);
+}
+
+static void functions_check(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct call call;
+
+    (void)n;
+    if (call_begin(&call, context, 1, arguments, index_names) &&
+        call_end(&call, annex_db_check(call.annex, call.texts[0], &call.error))) {
+        sqlite3_result_text(context, "ok", -1, SQLITE_STATIC);
+    }
+}
+
+static void functions_drop(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct call call;
+
+    (void)n;
+    if (call_begin(&call, context, 1, arguments, index_names) &&
+        call_end(&call, annex_db_drop(call.annex, call.texts[0], &call.error))) {
+        sqlite3_result_value(context, arguments[0]);
+    }
+}
+
+static void functions_rename(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct call call;
+
+    (void)n;
+    if (call_begin(&call, context, 2, arguments, index_names) &&
+        call_end(&call, annex_db_rename(call.annex, call.texts[0], call.texts[1], &call.error))) {
+        sqlite3_result_value(context, arguments[1]);
+    }
+}
+
+/* ---- Reading ----------------------------------------------------------------------------------*/
+
+/* ANNEX_NOT_FOUND may mean the row or the index; only the second is an error in SQL. */
+static bool functions_index_exists(struct call *call)
+{
+    annex_db_index *list = NULL;
+    size_t n = 0;
+    bool found = false;
+
+    annex_db_list(call->annex, &list, &n, NULL);
+    for (size_t i = 0; i < n && !found; i++) {
+        found = call_names_index(call->texts[0], &list[i]);
+    }
+    annex_db_list_free(call->annex, list, n);
+    return found;
+}
+
+static void functions_vector(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct call call;
+    annex_value key[ANNEX_MAX_KEY_COLUMNS];
+    annex_metric metric;
+    uint32_t dimension;
+    void *vector = NULL;
+    size_t bytes = 0;
+    annex_status status;
+
+    for (int i = 1; i < n; i++) {
+        key[i - 1] = connection_value(arguments[i]);
+    }
+    if (!call_begin(&call, context, 1, arguments, index_names)) {
+        return;
+    }
+    status = annex_db_vector(call.annex, call.texts[0], key, (size_t)n - 1, &vector, &bytes,
+                             &metric, &dimension, &call.error);
+    if (status == ANNEX_OK) {
+        sqlite3_result_blob64(context, vector, bytes, SQLITE_TRANSIENT);
+        annex_db_free(call.annex, vector, bytes);
+    } else if (status == ANNEX_NOT_FOUND && functions_index_exists(&call)) {
+        status = ANNEX_OK; /* NULL */
+    }
+    call_end(&call, status);
+}
+
+const struct function index_functions[] = {
+    {"annex_create", 3, 4, SQLITE_DIRECTONLY, functions_create},
+    {"annex_sync", 1, 1, SQLITE_DIRECTONLY, functions_sync},
+    {"annex_optimize", 1, 1, SQLITE_DIRECTONLY, functions_optimize},
+    {"annex_check", 1, 1, SQLITE_DIRECTONLY, functions_check},
+    {"annex_drop", 1, 1, SQLITE_DIRECTONLY, functions_drop},
+    {"annex_rename", 2, 2, SQLITE_DIRECTONLY, functions_rename},
+    {"annex_vector", 2, 1 + ANNEX_MAX_KEY_COLUMNS, 0, functions_vector},
+    {NULL, 0, 0, 0, NULL},
+};
