@@ -3,8 +3,8 @@
  *
  * Reading takes two steps. A double estimate, one multiplication or division by a power of ten, is
  * off by less than ESTIMATE_ULPS units in its last place. A double has 29 bits more than an f32, so
- * the estimate decides unless it lies that close to the middle between two f32 - for texts that were
- * written from an f32 or a double, practically never. Then big integers decide exactly. Subnormal
+ * the estimate decides unless it lies that close to the middle between two f32 - for texts that
+ * were written from an f32 or a double, practically never. Then big integers decide exactly. Subnormal
  * results always take the exact way.
  *
  * Writing searches the least number of digits, 1 to 9, that read back; 9 always do (IEEE 754).
@@ -61,7 +61,7 @@ static float float_from_bits(uint32_t bits)
     return value;
 }
 
-/* ---- Exact comparison --------------------------------------------------------------------------*/
+/* ---- Exact comparison -------------------------------------------------------------------------*/
 
 /*
  * A whole number in base 2^32, lowest word first; words from `n` on are not set. The largest needed
@@ -200,7 +200,7 @@ static float number_nearest(const struct number *number)
     return (float)estimate;
 }
 
-/* ---- Text to number ----------------------------------------------------------------------------*/
+/* ---- Text to number ---------------------------------------------------------------------------*/
 
 static bool is_digit(char c)
 {
@@ -275,7 +275,7 @@ size_t decimal_parse(const char *text, size_t bytes, float *value)
     return (size_t)(c - text);
 }
 
-/* ---- Number to text ----------------------------------------------------------------------------*/
+/* ---- Number to text ---------------------------------------------------------------------------*/
 
 /* digits x 10^exponent, 1 to 9 digits, the last not 0. */
 struct shortest {
@@ -303,8 +303,8 @@ static int first_digit_exponent(double value)
 }
 
 /*
- * Looks for `count` digits that read back, `nine_digits` being the value scaled to nine digits before
- * the point and `first` the exponent of the first of them.
+ * Looks for `count` digits that read back, `nine_digits` being the value scaled to nine digits
+ * before the point and `first` the exponent of the first of them.
  */
 static bool shortest_try(float value, double nine_digits, int first, int count,
                          struct shortest *shortest)
@@ -312,7 +312,7 @@ static bool shortest_try(float value, double nine_digits, int first, int count,
     double scaled = nine_digits / powers_of_ten[9 - count];
     uint32_t below = (uint32_t)scaled;
     uint32_t nearer = scaled - below < 0.5 ? below : below + 1;
-    /* At powers of two the interval that reads back is lopsided: only the other one may be in it. */
+    /* At powers of two the interval that reads back is lopsided: the other one may be in it. */
     uint32_t farther = 2 * below + 1 - nearer;
     int exponent = first + 1 - count;
     bool near = reads_back(nearer, exponent, value);

@@ -94,7 +94,7 @@ size_t annex_vector_bytes(annex_metric metric, size_t dimension)
     return bits ? dimension / 8 + (dimension % 8 != 0) : dimension * sizeof(float);
 }
 
-/* ---- Widening ----------------------------------------------------------------------------------*/
+/* ---- Widening ---------------------------------------------------------------------------------*/
 
 /* Written with masks instead of conditions, so that the loop over elements is vectorised. */
 static uint32_t widen_f16_bits(uint16_t half)
