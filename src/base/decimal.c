@@ -4,8 +4,8 @@
  * Reading takes two steps. A double estimate, one multiplication or division by a power of ten, is
  * off by less than ESTIMATE_ULPS units in its last place. A double has 29 bits more than an f32, so
  * the estimate decides unless it lies that close to the middle between two f32 - for texts that
- * were written from an f32 or a double, practically never. Then big integers decide exactly. Subnormal
- * results always take the exact way.
+ * were written from an f32 or a double, practically never. Then big integers decide exactly.
+ * Subnormal results always take the exact way.
  *
  * Writing searches the least number of digits, 1 to 9, that read back; 9 always do (IEEE 754).
  *

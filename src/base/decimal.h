@@ -20,8 +20,8 @@
 size_t decimal_parse(const char *text, size_t bytes, float *value);
 
 /*
- * Writes `value` into text[0 .. DECIMAL_MAX_BYTES) without a terminator and returns the length. JSON
- * has no NaN and no infinities: they become null.
+ * Writes `value` into text[0 .. DECIMAL_MAX_BYTES) without a terminator and returns the length.
+ * JSON has no NaN and no infinities: they become null.
  */
 size_t decimal_format(float value, char *text);
 

@@ -2,8 +2,8 @@
  * vector_text.c - a vector as a JSON array of numbers, and back.
  *
  * The grammar is that of JSON (RFC 8259) for an array that holds numbers only, with white space
- * where JSON allows it. The whole text is checked, also past the capacity of the caller's vector. One
- * pass, no memory, no recursion.
+ * where JSON allows it. The whole text is checked, also past the capacity of the caller's vector.
+ * One pass, no memory, no recursion.
  */
 #include <math.h>
 #include <stdio.h>

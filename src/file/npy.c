@@ -5,7 +5,7 @@
  *   {'descr': '<f4', 'fortran_order': False, 'shape': (1000, 384), }
  *
  * The text is a Python dictionary; what NumPy writes is read, with white space anywhere and the
- * keys in any order. Arrays of two dimensions, row after row, little-endian, of a plain number type.
+ * keys in any order. Arrays of two dimensions, row after row, little-endian, of a plain type.
  */
 #include <inttypes.h>
 
