@@ -78,21 +78,21 @@ extern const struct function vector_functions[];
 bool function_text(sqlite3_value *argument, const char *what, const char **text,
                    annex_error *error);
 
-/* ---- vector.c ---------------------------------------------------------------------------------*/
+/* ---- operand.c --------------------------------------------------------------------------------*/
 
 /* A vector as SQL gave it. One allocation: sqlite3_free. */
-struct vector {
+struct operand {
     size_t n;         /* elements */
     size_t bytes;     /* of the elements */
     bool is_text;     /* it was JSON */
-    float elements[]; /* f32, or packed bits, or another format after vector_narrow */
+    float elements[]; /* f32, or packed bits, or another format after operand_narrow */
 };
 
 /* Reads a blob of `format`, or JSON text, as f32, as packed bits for ANNEX_BITS. NULL: error. */
-struct vector *vector_read(sqlite3_value *value, annex_format format, annex_error *error);
+struct operand *operand_read(sqlite3_value *value, annex_format format, annex_error *error);
 /* Both take `vector` and give another one, or NULL with an error. */
-struct vector *vector_narrow(struct vector *vector, annex_format format, annex_error *error);
-struct vector *vector_unpack_bits(struct vector *packed, annex_error *error);
+struct operand *operand_narrow(struct operand *vector, annex_format format, annex_error *error);
+struct operand *operand_unpack_bits(struct operand *packed, annex_error *error);
 
 /* ---- search.c, keylist.c, indexes.c -----------------------------------------------------------*/
 

@@ -15,10 +15,32 @@
 #    define SQLITE_RESULT_SUBTYPE 0x001000000
 #endif
 
+/* The format of blobs that an optional last argument names; f32 when it is left out. */
+static bool vectors_read_format(bool given, sqlite3_value *argument, annex_format *format,
+                                annex_error *error)
+{
+    const char *name;
+
+    *format = ANNEX_F32;
+    if (!given) {
+        return true;
+    }
+    if (!function_text(argument, "format", &name, error) ||
+        annex_format_parse(name, format, error) != ANNEX_OK) {
+        return false;
+    }
+    if (*format == ANNEX_JSON || *format == ANNEX_FORMAT_AUTO) {
+        connection_refuse(
+            error, "%s is not a format of blobs; name f32, f16, bf16, f64, i8, u8 or bits", name);
+        return false;
+    }
+    return true;
+}
+
 /* ---- annex_distance(metric, a, b[, format]) ---------------------------------------------------*/
 
-/* How far the elements go wrong together is for a person to repair: say both dimensions. */
-static bool distance_dimensions_fit(const struct vector *a, const struct vector *b,
+/* Bits given as JSON may have any dimension; as a blob they have a multiple of 8. */
+static bool distance_dimensions_fit(const struct operand *a, const struct operand *b,
                                     annex_error *error)
 {
     bool same = a->bytes == b->bytes && (a->is_text != b->is_text || a->n == b->n);
@@ -37,13 +59,9 @@ static bool distance_read_metric(int n, sqlite3_value **arguments, annex_metric 
 {
     const char *name;
 
-    *format = ANNEX_F32;
     if (!function_text(arguments[0], "metric", &name, error) ||
-        annex_metric_parse(name, metric, error) != ANNEX_OK) {
-        return false;
-    }
-    if (n == 4 && (!function_text(arguments[3], "format", &name, error) ||
-                   annex_format_parse(name, format, error) != ANNEX_OK)) {
+        annex_metric_parse(name, metric, error) != ANNEX_OK ||
+        !vectors_read_format(n == 4, arguments[n - 1], format, error)) {
         return false;
     }
     if (*metric == ANNEX_HAMMING || *metric == ANNEX_JACCARD) {
@@ -55,7 +73,7 @@ static bool distance_read_metric(int n, sqlite3_value **arguments, annex_metric 
 /* What the auxiliary data of a vector argument holds: how it was read, and the vector. */
 struct kept {
     annex_format format;
-    struct vector *vector;
+    struct operand *vector;
 };
 
 static void kept_free(void *argument)
@@ -67,20 +85,20 @@ static void kept_free(void *argument)
 }
 
 /* The vector of argument `i`, from the auxiliary data when it is there; *owned when it is not. */
-static struct vector *distance_take(sqlite3_context *context, sqlite3_value **arguments, int i,
-                                    annex_format format, bool *owned, annex_error *error)
+static struct operand *distance_take(sqlite3_context *context, sqlite3_value **arguments, int i,
+                                     annex_format format, bool *owned, annex_error *error)
 {
     const struct kept *kept = sqlite3_get_auxdata(context, i);
 
     *owned = kept == NULL || kept->format != format;
-    return *owned ? vector_read(arguments[i], format, error) : kept->vector;
+    return *owned ? operand_read(arguments[i], format, error) : kept->vector;
 }
 
 /*
  * Gives a vector that was read from text to SQLite, which keeps it while the argument is the same.
  */
 static void distance_keep(sqlite3_context *context, int i, annex_format format,
-                          struct vector *vector)
+                          struct operand *vector)
 {
     struct kept *kept = NULL;
 
@@ -97,8 +115,8 @@ static void distance_keep(sqlite3_context *context, int i, annex_format format,
 
 static void vectors_distance(sqlite3_context *context, int n, sqlite3_value **arguments)
 {
-    struct vector *a = NULL;
-    struct vector *b = NULL;
+    struct operand *a = NULL;
+    struct operand *b = NULL;
     bool a_owned = false;
     bool b_owned = false;
     annex_metric metric;
@@ -130,33 +148,9 @@ static void vectors_distance(sqlite3_context *context, int n, sqlite3_value **ar
 
 /* ---- annex_encode(json[, format]), annex_decode(blob[, format]) -------------------------------*/
 
-/* The format of an optional last argument; false when it is no format of blobs. */
-static bool format_argument(int n, sqlite3_value **arguments, annex_format *format,
-                            annex_error *error)
-{
-    const char *name;
-
-    *format = ANNEX_F32;
-    if (n < 2) {
-        return true;
-    }
-    if (!function_text(arguments[1], "format", &name, error) ||
-        annex_format_parse(name, format, error) != ANNEX_OK) {
-        return false;
-    }
-    if (*format == ANNEX_JSON || *format == ANNEX_FORMAT_AUTO) {
-        connection_refuse(error,
-                          "%s is not a format of blobs; name f32, f16, bf16, f64, i8, u8 "
-                          "or bits",
-                          name);
-        return false;
-    }
-    return true;
-}
-
 static void vectors_encode(sqlite3_context *context, int n, sqlite3_value **arguments)
 {
-    struct vector *vector = NULL;
+    struct operand *vector = NULL;
     annex_format format;
     annex_error error;
 
@@ -168,9 +162,9 @@ static void vectors_encode(sqlite3_context *context, int n, sqlite3_value **argu
         connection_fail_function(context, &error);
         return;
     }
-    if (!format_argument(n, arguments, &format, &error) ||
-        (vector = vector_read(arguments[0], format, &error)) == NULL ||
-        (vector = vector_narrow(vector, format, &error)) == NULL) {
+    if (!vectors_read_format(n == 2, arguments[n - 1], &format, &error) ||
+        (vector = operand_read(arguments[0], format, &error)) == NULL ||
+        (vector = operand_narrow(vector, format, &error)) == NULL) {
         connection_fail_function(context, &error);
     } else {
         sqlite3_result_blob64(context, vector->elements, vector->bytes, SQLITE_TRANSIENT);
@@ -178,7 +172,7 @@ static void vectors_encode(sqlite3_context *context, int n, sqlite3_value **argu
     sqlite3_free(vector);
 }
 
-static bool decode_is_finite(const struct vector *vector, annex_error *error)
+static bool decode_is_finite(const struct operand *vector, annex_error *error)
 {
     for (size_t i = 0; i < vector->n; i++) {
         if (!isfinite(vector->elements[i])) {
@@ -191,7 +185,7 @@ static bool decode_is_finite(const struct vector *vector, annex_error *error)
 }
 
 /* The result is marked as JSON, so that json_object('v', annex_decode(…)) nests it. */
-static void decode_result(sqlite3_context *context, const struct vector *vector)
+static void decode_result(sqlite3_context *context, const struct operand *vector)
 {
     size_t bytes = annex_vector_format(vector->elements, vector->n, NULL, 0);
     char *text = sqlite3_malloc64(bytes + 1);
@@ -207,7 +201,7 @@ static void decode_result(sqlite3_context *context, const struct vector *vector)
 
 static void vectors_decode(sqlite3_context *context, int n, sqlite3_value **arguments)
 {
-    struct vector *vector = NULL;
+    struct operand *vector = NULL;
     annex_format format;
     annex_error error;
     bool done = false;
@@ -217,10 +211,10 @@ static void vectors_decode(sqlite3_context *context, int n, sqlite3_value **argu
     }
     if (sqlite3_value_type(arguments[0]) != SQLITE_BLOB) {
         connection_refuse(&error, "annex_decode takes a blob");
-    } else if (format_argument(n, arguments, &format, &error)) {
-        vector = vector_read(arguments[0], format, &error);
+    } else if (vectors_read_format(n == 2, arguments[n - 1], &format, &error)) {
+        vector = operand_read(arguments[0], format, &error);
         if (vector != NULL && format == ANNEX_BITS) {
-            vector = vector_unpack_bits(vector, &error);
+            vector = operand_unpack_bits(vector, &error);
         }
         done = vector != NULL && decode_is_finite(vector, &error);
     }

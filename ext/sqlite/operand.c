@@ -1,5 +1,5 @@
 /*
- * vector.c - a vector as SQL gives it, a blob or a JSON array, read into f32 or packed bits, and
+ * operand.c - a vector as SQL gives it, a blob or a JSON array, read into f32 or packed bits, and
  * written as a blob of another format.
  *
  * A blob may lie at any address, so elements are always copied.
@@ -9,21 +9,21 @@
 
 #include "extension.h"
 
-static struct vector *vector_new(size_t n, size_t bytes, bool is_text, annex_error *error)
+static struct operand *operand_new(size_t n, size_t bytes, bool is_text, annex_error *error)
 {
-    struct vector *vector = sqlite3_malloc64(sizeof *vector + bytes + sizeof(float));
+    struct operand *vector = sqlite3_malloc64(sizeof *vector + bytes + sizeof(float));
 
     if (vector == NULL) {
         connection_refuse(error, "out of memory for a vector of %zu elements", n);
         return NULL;
     }
-    *vector = (struct vector){.n = n, .bytes = bytes, .is_text = is_text};
+    *vector = (struct operand){.n = n, .bytes = bytes, .is_text = is_text};
     return vector;
 }
 
 /* ---- Reading ----------------------------------------------------------------------------------*/
 
-static size_t vector_element_bytes(annex_format format)
+static size_t operand_element_bytes(annex_format format)
 {
     switch (format) {
     case ANNEX_F64:
@@ -44,17 +44,17 @@ static size_t vector_element_bytes(annex_format format)
 }
 
 /* NULL with an error. */
-static struct vector *vector_from_json(sqlite3_value *value, annex_error *error)
+static struct operand *operand_from_json(sqlite3_value *value, annex_error *error)
 {
     const char *text = (const char *)sqlite3_value_text(value);
     size_t bytes = (size_t)sqlite3_value_bytes(value);
     /* Each element but the last takes two characters or more. */
     size_t capacity = bytes / 2 < ANNEX_MAX_DIMENSION ? bytes / 2 : ANNEX_MAX_DIMENSION;
-    struct vector *vector = NULL;
+    struct operand *vector = NULL;
     annex_status status;
 
     if (text != NULL) {
-        vector = vector_new(capacity, capacity * sizeof(float), true, error);
+        vector = operand_new(capacity, capacity * sizeof(float), true, error);
     } else {
         connection_refuse(error, "out of memory reading a vector");
     }
@@ -75,14 +75,14 @@ static struct vector *vector_from_json(sqlite3_value *value, annex_error *error)
 }
 
 /* A blob as f32, or as it is for ANNEX_BITS. */
-static struct vector *vector_from_blob(sqlite3_value *value, annex_format format,
-                                       annex_error *error)
+static struct operand *operand_from_blob(sqlite3_value *value, annex_format format,
+                                         annex_error *error)
 {
     const void *blob = sqlite3_value_blob(value);
     size_t bytes = (size_t)sqlite3_value_bytes(value);
-    size_t element_bytes = vector_element_bytes(format);
+    size_t element_bytes = operand_element_bytes(format);
     size_t n = bytes / element_bytes;
-    struct vector *vector;
+    struct operand *vector;
 
     if (bytes % element_bytes != 0) {
         connection_refuse(error,
@@ -92,13 +92,13 @@ static struct vector *vector_from_blob(sqlite3_value *value, annex_format format
         return NULL;
     }
     if (format == ANNEX_BITS) {
-        vector = vector_new(8 * bytes, bytes, false, error);
+        vector = operand_new(8 * bytes, bytes, false, error);
         if (vector != NULL && bytes > 0) {
             memcpy(vector->elements, blob, bytes);
         }
         return vector;
     }
-    vector = vector_new(n, n * sizeof(float), false, error);
+    vector = operand_new(n, n * sizeof(float), false, error);
     if (vector != NULL && n > 0 &&
         annex_vector_widen(format, blob, n, vector->elements, error) != ANNEX_OK) {
         sqlite3_free(vector);
@@ -108,7 +108,7 @@ static struct vector *vector_from_blob(sqlite3_value *value, annex_format format
 }
 
 /* Packs elements that are 0 or 1 into bits, in place. */
-static bool vector_pack_bits(struct vector *vector, annex_error *error)
+static bool operand_pack_bits(struct operand *vector, annex_error *error)
 {
     unsigned char *bits = (unsigned char *)vector->elements;
 
@@ -132,16 +132,16 @@ static bool vector_pack_bits(struct vector *vector, annex_error *error)
     return true;
 }
 
-struct vector *vector_read(sqlite3_value *value, annex_format format, annex_error *error)
+struct operand *operand_read(sqlite3_value *value, annex_format format, annex_error *error)
 {
-    struct vector *vector;
+    struct operand *vector;
 
     switch (sqlite3_value_type(value)) {
     case SQLITE_BLOB:
-        return vector_from_blob(value, format, error);
+        return operand_from_blob(value, format, error);
     case SQLITE_TEXT:
-        vector = vector_from_json(value, error);
-        if (vector != NULL && format == ANNEX_BITS && !vector_pack_bits(vector, error)) {
+        vector = operand_from_json(value, error);
+        if (vector != NULL && format == ANNEX_BITS && !operand_pack_bits(vector, error)) {
             sqlite3_free(vector);
             vector = NULL;
         }
@@ -232,15 +232,15 @@ static bool narrow_element(annex_format format, float value, unsigned char *to)
     return false;
 }
 
-struct vector *vector_narrow(struct vector *vector, annex_format format, annex_error *error)
+struct operand *operand_narrow(struct operand *vector, annex_format format, annex_error *error)
 {
-    size_t element_bytes = vector_element_bytes(format);
-    struct vector *narrow;
+    size_t element_bytes = operand_element_bytes(format);
+    struct operand *narrow;
 
     if (format == ANNEX_F32 || format == ANNEX_BITS) {
         return vector;
     }
-    narrow = vector_new(vector->n, vector->n * element_bytes, false, error);
+    narrow = operand_new(vector->n, vector->n * element_bytes, false, error);
     for (size_t i = 0; narrow != NULL && i < vector->n; i++) {
         unsigned char *to = (unsigned char *)narrow->elements + i * element_bytes;
 
@@ -255,10 +255,10 @@ struct vector *vector_narrow(struct vector *vector, annex_format format, annex_e
     return narrow;
 }
 
-struct vector *vector_unpack_bits(struct vector *packed, annex_error *error)
+struct operand *operand_unpack_bits(struct operand *packed, annex_error *error)
 {
     const unsigned char *bits = (const unsigned char *)packed->elements;
-    struct vector *vector = vector_new(packed->n, packed->n * sizeof(float), false, error);
+    struct operand *vector = operand_new(packed->n, packed->n * sizeof(float), false, error);
 
     for (size_t i = 0; vector != NULL && i < packed->n; i++) {
         vector->elements[i] = (float)(bits[i / 8] >> i % 8 & 1);
