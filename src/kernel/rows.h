@@ -22,21 +22,14 @@ enum {
 typedef void rows_score_four(const void *query, const uint8_t *const r[4], size_t bytes,
                              int32_t sums[4]);
 
-ROWS_INLINE const uint8_t *rows_at(const uint8_t *rows, size_t stride_bytes, const uint32_t *ids,
-                                   size_t i)
+/*
+ * Fetches all lines of a row into the second-level cache: more misses can be under way there than in
+ * the first level, and the time from one to the other is hidden by the rows before.
+ */
+ROWS_INLINE void rows_prefetch(const uint8_t *row, size_t bytes)
 {
-    return rows + (ids ? (size_t)ids[i] : i) * stride_bytes;
-}
-
-/* Fetches rows first .. last-1 of ids. A row may begin inside a cache line. */
-ROWS_INLINE void rows_prefetch(const uint8_t *rows, size_t stride_bytes, size_t bytes,
-                               const uint32_t *ids, size_t first, size_t last)
-{
-    for (size_t i = first; i < last; i++) {
-        const uint8_t *row = rows_at(rows, stride_bytes, ids, i);
-        for (size_t j = 0; j < bytes + ROWS_TERM_BYTES; j += ROWS_LINE_BYTES) {
-            __builtin_prefetch(row + j);
-        }
+    for (size_t j = 0; j < bytes + ROWS_TERM_BYTES; j += ROWS_LINE_BYTES) {
+        __builtin_prefetch(row + j, 0, 2);
     }
 }
 
@@ -45,24 +38,22 @@ ROWS_INLINE void rows_score(rows_score_four *score_four, const void *query, cons
                             int32_t *out)
 {
     /* Consecutive rows need no help: the hardware prefetcher sees them coming. */
-    size_t n_fetched = ids ? n : 0, fetched = n_fetched < ROWS_AHEAD ? n_fetched : ROWS_AHEAD;
-    rows_prefetch(rows, stride_bytes, bytes, ids, 0, fetched);
+    size_t fetched = ids ? 0 : n;
     for (size_t i = 0; i < n; i += 4) {
-        size_t count = n - i < 4 ? n - i : 4, wanted = i + 4 + ROWS_AHEAD;
-        wanted = wanted < n_fetched ? wanted : n_fetched;
-        rows_prefetch(rows, stride_bytes, bytes, ids, fetched, wanted);
-        fetched = wanted;
-
+        for (; fetched < n && fetched < i + 4 + ROWS_AHEAD; fetched++) {
+            rows_prefetch(rows + (size_t)ids[fetched] * stride_bytes, bytes);
+        }
         const uint8_t *r[4]; /* past the end the last row stands in */
         for (size_t c = 0; c < 4; c++) {
-            r[c] = rows_at(rows, stride_bytes, ids, i + (c < count ? c : count - 1));
+            size_t at = i + c < n ? i + c : n - 1;
+            r[c] = rows + (ids ? ids[at] : at) * stride_bytes;
         }
         int32_t sums[4];
         score_four(query, r, bytes, sums);
-        if (count == 4) {
+        if (i + 4 <= n) {
             memcpy(out + i, sums, sizeof sums);
         } else {
-            memcpy(out + i, sums, count * sizeof *sums);
+            memcpy(out + i, sums, (n - i) * sizeof *sums);
         }
     }
 }
