@@ -66,7 +66,9 @@ static int fuzz_read(void *context, void *file, void *buffer, size_t bytes, uint
     if (offset > input->size || bytes > input->size - offset) {
         return EIO;
     }
-    memcpy(buffer, input->data + offset, bytes);
+    if (bytes > 0) {
+        memcpy(buffer, input->data + offset, bytes);
+    }
     return 0;
 }
 
