@@ -29,22 +29,25 @@ static void put_key(struct emitter *json, const char *columns)
     }
 }
 
+/* Options of the command line and what annex_db_create calls them. */
+struct member {
+    enum option_id id;
+    const char *name;
+};
+static const struct member texts[] = {
+    {OPTION_WHERE, "where"},     {OPTION_METRIC, "metric"}, {OPTION_INDEX, "index"},
+    {OPTION_STORAGE, "storage"}, {OPTION_FORMAT, "format"},
+};
+static const struct member counts[] = {
+    {OPTION_DIMENSION, "dimension"},
+    {OPTION_DEGREE, "degree"},
+    {OPTION_BUILD_EFFORT, "effort"},
+    {OPTION_THREADS, "threads"},
+};
+
 /* The options of annex_db_create, freed by free(); NULL when memory is out. */
 static char *options_json(const struct session *session)
 {
-    static const struct {
-        enum option_id id;
-        const char *member;
-    } texts[] =
-        {
-            {OPTION_WHERE, "where"},     {OPTION_METRIC, "metric"}, {OPTION_INDEX, "index"},
-            {OPTION_STORAGE, "storage"}, {OPTION_FORMAT, "format"},
-        },
-      counts[] = {
-          {OPTION_DEGREE, "degree"},
-          {OPTION_BUILD_EFFORT, "effort"},
-          {OPTION_THREADS, "threads"},
-      };
     char *text = NULL;
     size_t bytes;
     FILE *stream = open_memstream(&text, &bytes);
@@ -58,13 +61,13 @@ static char *options_json(const struct session *session)
     }
     for (size_t i = 0; i < ARRAY_LENGTH(texts); i++) {
         if (session_has(session, texts[i].id)) {
-            emit_key(&json, texts[i].member);
+            emit_key(&json, texts[i].name);
             emit_text(&json, session_option(session, texts[i].id)->text);
         }
     }
     for (size_t i = 0; i < ARRAY_LENGTH(counts); i++) {
         if (session_has(session, counts[i].id)) {
-            emit_key(&json, counts[i].member);
+            emit_key(&json, counts[i].name);
             emit_count(&json, session_option(session, counts[i].id)->count);
         }
     }

@@ -133,7 +133,8 @@ static annex_status describe(const struct session *session, const annex_rows *ro
     record_text(&record, "kind", info->kind);
     record_count(&record, "rows", info->rows);
     record_count(&record, "dimension", info->dimension);
-    record_text(&record, "format", annex_format_name(info->format));
+    record_text(&record, "format",
+                info->format == ANNEX_FORMAT_AUTO ? "integer" : annex_format_name(info->format));
     if (info->metric != 0) {
         record_text(&record, "metric", annex_metric_name(info->metric));
     }

@@ -44,6 +44,8 @@ const struct option options_table[] = {
      "where the index lives; inside the database unless given"},
     {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "f32|f16|bf16|i8|u8|bits|json|f64", 0, 0,
      FOR(CREATE), "how the column stores a vector; found out from the rows unless given"},
+    {OPTION_DIMENSION, "dimension", 0, OPTION_IS_COUNT, "N", 1, ANNEX_MAX_DIMENSION, FOR(CREATE),
+     "elements of a vector; found out from the rows unless given"},
 
     {OPTION_QUERY, "query", 0, OPTION_IS_TEXT, "JSON", 0, 0, FOR(SEARCH),
      "the query, such as '[0.1, 0.2]'; - reads it from standard input"},
