@@ -1,6 +1,7 @@
 /*
  * test_vector.c - names of metrics and formats, widening, and vectors as text: against the C
- * library's strtof (in the C locale, correctly rounded by glibc), on chosen and on seeded random input.
+ * library's strtof (in the C locale, correctly rounded by glibc), on chosen and on seeded random
+ * input.
  */
 #include <float.h>
 #include <locale.h>
@@ -32,7 +33,7 @@ static float float_of(uint32_t bits)
     return value;
 }
 
-/* ---- Names and sizes ---------------------------------------------------------------------------*/
+/* ---- Names and sizes --------------------------------------------------------------------------*/
 
 static void metric_names__every_metric__read_back(void **state)
 {
@@ -101,7 +102,7 @@ static void vector_bytes__bits_are_packed(void **state)
     assert_int_equal(annex_vector_bytes(ANNEX_JACCARD, SIZE_MAX), SIZE_MAX / 8 + 1);
 }
 
-/* ---- Widening ----------------------------------------------------------------------------------*/
+/* ---- Widening ---------------------------------------------------------------------------------*/
 
 /* By the definition of IEEE 754 binary16. */
 static float half_by_definition(uint16_t half)
@@ -179,7 +180,7 @@ static void widen__formats_without_numbers__are_refused(void **state)
     }
 }
 
-/* ---- Numbers -----------------------------------------------------------------------------------*/
+/* ---- Numbers ----------------------------------------------------------------------------------*/
 
 static void assert_reads_as_strtof(const char *text)
 {
@@ -442,7 +443,7 @@ static void decimal_format__chosen_numbers__look_as_people_write_them(void **sta
     }
 }
 
-/* ---- Vectors as text ---------------------------------------------------------------------------*/
+/* ---- Vectors as text --------------------------------------------------------------------------*/
 
 static void vector_parse__arrays__are_read(void **state)
 {
