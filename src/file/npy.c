@@ -290,7 +290,7 @@ annex_status npy_read_header(struct source *source, annex_error *error)
     TRY(npy_read_start(source, &offset, &text_bytes, error));
     TRY(memory_new_raw(source->env, text_bytes, 1, &text, error));
     TRY_CLEANUP(source_read_bytes(source, offset, text, text_bytes, error));
-    if (!npy_parse(text, text_bytes, &header)) {
+    if (text_bytes == 0 || !npy_parse(text, text_bytes, &header)) {
         status = error_set(error, ANNEX_DAMAGED,
                            "the header of %s is not a dictionary of descr, fortran_order and shape",
                            source->path);
