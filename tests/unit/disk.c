@@ -60,20 +60,54 @@ static void disk_record_names(struct disk *disk)
     disk->history[disk->n_history++] = disk->seen;
 }
 
+static bool disk_names_hold(const struct disk_names *names, int number)
+{
+    for (int i = 0; i < DISK_MAX_FILES; i++) {
+        if (names->path[i][0] != '\0' && names->file[i] == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A place for a file; that of a removed one when nothing can bring its name back. */
+static int disk_free_place(struct disk *disk)
+{
+    for (int number = 0; number < DISK_MAX_FILES; number++) {
+        struct disk_file *file = &disk->files[number];
+        bool held = file->opened > 0 || disk_names_hold(&disk->seen, number);
+
+        for (unsigned i = 0; i < disk->n_history && !held; i++) {
+            held = disk_names_hold(&disk->history[i], number);
+        }
+        if (!file->used) {
+            return number;
+        }
+        if (!held) {
+            free(file->seen.data);
+            free(file->survives.data);
+            return number;
+        }
+    }
+    return -1;
+}
+
 /* ---- the io table ----------------------------------------------------------------------------*/
 
 static int disk_open(void *context, const char *path, annex_open_mode mode, void **file)
 {
     struct disk *disk = context;
     int name = disk_find(&disk->seen, path);
-    int number = 0;
+    int number;
 
     *file = NULL;
     if (mode == ANNEX_OPEN_READ) {
         if (name < 0) {
             return ENOENT;
         }
-        *file = &disk->files[disk->seen.file[name]];
+        number = disk->seen.file[name];
+        disk->files[number].opened++;
+        *file = &disk->files[number];
         return 0;
     }
     if (name >= 0) {
@@ -83,14 +117,14 @@ static int disk_open(void *context, const char *path, annex_open_mode mode, void
         return EIO;
     }
     name = disk_find(&disk->seen, "");
-    while (number < DISK_MAX_FILES && disk->files[number].used) {
-        number++;
-    }
-    if (name < 0 || number == DISK_MAX_FILES || strlen(path) >= sizeof disk->seen.path[0]) {
+    number = disk_free_place(disk);
+    if (name < 0 || number < 0 || strlen(path) >= sizeof disk->seen.path[0]) {
         abort();
     }
-    disk->files[number] = (struct disk_file){
-        .used = true, .seen = {disk_allocate(0), 0}, .survives = {disk_allocate(0), 0}};
+    disk->files[number] = (struct disk_file){.used = true,
+                                             .opened = 1,
+                                             .seen = {disk_allocate(0), 0},
+                                             .survives = {disk_allocate(0), 0}};
     strcpy(disk->seen.path[name], path);
     disk->seen.file[name] = number;
     disk_record_names(disk);
@@ -101,7 +135,7 @@ static int disk_open(void *context, const char *path, annex_open_mode mode, void
 static int disk_close(void *context, void *file)
 {
     (void)context;
-    (void)file;
+    ((struct disk_file *)file)->opened--;
     return 0;
 }
 
@@ -280,6 +314,7 @@ void disk_crash(struct disk *disk, uint64_t seed)
     for (int i = 0; i < DISK_MAX_FILES; i++) {
         struct disk_file *file = &disk->files[i];
 
+        file->opened = 0;
         if (file->used) {
             struct disk_content mixed = disk_mix(file, &random);
 

@@ -25,6 +25,7 @@ struct disk_content {
 
 struct disk_file {
     bool used;
+    unsigned opened;
     struct disk_content seen;
     struct disk_content survives;
 };

@@ -1,0 +1,1018 @@
+/*
+ * test_segment.c - the file format: what is written comes back, whatever is damaged is refused.
+ *
+ * The image under test is small (about 60 KiB) and has every kind of section. Damage is exhaustive
+ * where it can be: each byte, each length, each pair of blocks, each block of another generation.
+ * Contradictions that keep all checksums right are made by sealing the image again after the edit,
+ * as somebody with bad intentions would.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "disk.h"
+#include "fault.h"
+#include "segment/format.h"
+
+#define SLOTS 200
+#define DIMENSION 24
+#define DEGREE 16
+#define BLOCK SEGMENT_ALIGNMENT
+
+/* ---- making images ---------------------------------------------------------------------------*/
+
+struct plan {
+    enum segment_kind kind;
+    uint32_t stride;
+    uint64_t rows;
+};
+
+static const struct plan graph_plan[] = {
+    {SECTION_CODES, 40, SLOTS},     {SECTION_TERMS, 8, SLOTS}, {SECTION_ERRORS, 4, SLOTS},
+    {SECTION_CENTER, 4, DIMENSION}, {SECTION_RAW, 96, SLOTS},  {SECTION_GRAPH, 64, SLOTS},
+    {SECTION_ENTRY, 4, 3},          {SECTION_KEYS, 8, SLOTS},  {SECTION_KEY_BYTES, 1, 777},
+    {SECTION_KEY_HASH, 4, 512},     {SECTION_RECALL, 8, 5},
+};
+
+static const struct segment_header graph_header = {
+    .slots = SLOTS,
+    .skipped = 2,
+    .dimension = DIMENSION,
+    .code_dimension = 32,
+    .metric = ANNEX_COSINE,
+    .family = ANNEX_GRAPH,
+    .key_kind = ANNEX_KEY_BYTES,
+    .code = SEGMENT_CODE_Q8,
+    .degree = DEGREE,
+    .build_effort = 100,
+    .default_effort = 64,
+    .alpha = 1.2f,
+    .max_norm = 3.5f,
+    .seed = 42,
+};
+
+struct recipe {
+    const struct segment_header *header;
+    const struct plan *plan;
+    size_t n;
+    uint64_t seed; /* of the content */
+    size_t piece;  /* bytes an append; 0: whole sections */
+};
+
+static const struct recipe graph_recipe = {&graph_header, graph_plan, ARRAY_LENGTH(graph_plan), 1,
+                                           0};
+
+/* Random bytes that depend on kind and seed, freed by free(). */
+static uint8_t *content_make(const struct plan *plan, uint64_t seed)
+{
+    size_t bytes = plan->rows * plan->stride;
+    uint8_t *content = malloc(bytes + 8);
+    uint64_t random = seed * 100 + plan->kind;
+
+    for (size_t i = 0; i < bytes; i += 8) {
+        uint64_t word = random_next(&random);
+
+        memcpy(content + i, &word, 8);
+    }
+    return content;
+}
+
+static annex_status recipe_fill(const struct recipe *recipe, struct segment_writer *writer,
+                                annex_error *error)
+{
+    uint8_t *content[SECTION_KIND_END] = {NULL};
+    annex_status status = ANNEX_OK;
+    bool more = true;
+
+    for (size_t i = 0; i < recipe->n; i++) {
+        content[i] = content_make(&recipe->plan[i], recipe->seed);
+    }
+    for (size_t i = 0; i < recipe->n; i++) {
+        TRY_CLEANUP(segment_writer_declare(writer, recipe->plan[i].kind, recipe->plan[i].stride,
+                                           recipe->plan[i].rows, error));
+    }
+    /* One piece of each section in turn, the last section first. */
+    for (size_t at = 0; more; at += recipe->piece) {
+        more = false;
+        for (size_t i = recipe->n; i-- > 0;) {
+            size_t bytes = recipe->plan[i].rows * recipe->plan[i].stride;
+            size_t piece = recipe->piece == 0 ? bytes : recipe->piece;
+
+            if (at < bytes) {
+                TRY_CLEANUP(segment_writer_append(writer, recipe->plan[i].kind, content[i] + at,
+                                                  MIN(piece, bytes - at), error));
+                more = more || (recipe->piece > 0 && at + piece < bytes);
+            }
+        }
+    }
+
+cleanup:
+    for (size_t i = 0; i < recipe->n; i++) {
+        free(content[i]);
+    }
+    return status;
+}
+
+static annex_status recipe_write(const struct recipe *recipe, const annex_env *env,
+                                 const char *path, annex_error *error)
+{
+    struct segment_writer *writer;
+    annex_status status;
+
+    TRY(segment_writer_open(env, path, &writer, error));
+    status = recipe_fill(recipe, writer, error);
+    if (status != ANNEX_OK) {
+        segment_writer_abort(writer);
+        return status;
+    }
+    return segment_writer_finish(writer, recipe->header, error);
+}
+
+static annex_status recipe_image(const struct recipe *recipe, const annex_env *env, void **image,
+                                 uint64_t *bytes, annex_error *error)
+{
+    struct segment_writer *writer;
+    annex_status status;
+
+    TRY(segment_writer_open(env, NULL, &writer, error));
+    status = recipe_fill(recipe, writer, error);
+    if (status != ANNEX_OK) {
+        segment_writer_abort(writer);
+        return status;
+    }
+    return segment_writer_finish_image(writer, recipe->header, image, bytes, error);
+}
+
+/* An image that must not fail, in memory of exactly its size; freed by free(). */
+static uint8_t *image_make(const struct recipe *recipe, uint64_t *bytes)
+{
+    annex_env env = annex_env_default();
+    annex_error error = {ANNEX_OK, ""};
+    void *image;
+
+    if (recipe_image(recipe, &env, &image, bytes, &error) != ANNEX_OK) {
+        fail_msg("%s", error.message);
+    }
+    return image; /* the default environment releases with free() */
+}
+
+/* Opens and verifies; closes again. */
+static annex_status image_check(const void *image, uint64_t bytes, annex_error *error)
+{
+    annex_env env = annex_env_default();
+    struct segment *segment;
+    annex_status status;
+
+    TRY(segment_open_image(&env, image, bytes, &segment, error));
+    status = segment_verify(segment, error);
+    segment_close(segment);
+    return status;
+}
+
+/* Makes all checksums right again: content hash and header; `sections` too when asked. */
+static void image_seal(uint8_t *image, bool sections)
+{
+    struct segment_disk_header *header = (struct segment_disk_header *)image;
+    uint8_t *table = image + header->table_offset;
+    const struct segment_disk_entry *entries = (const struct segment_disk_entry *)table;
+    uint64_t *sum = (uint64_t *)(table + header->n_sections * sizeof *entries);
+    XXH3_state_t state;
+
+    for (uint32_t i = 0; sections && i < header->n_sections; i++) {
+        uint64_t bytes = segment_entry_bytes(&entries[i]);
+
+        for (uint64_t chunk = 0; chunk < segment_chunks(bytes); chunk++) {
+            uint64_t at = chunk * SEGMENT_CHUNK_BYTES;
+
+            *sum++ =
+                hash_bytes(image + entries[i].offset + at, MIN(SEGMENT_CHUNK_BYTES, bytes - at),
+                           segment_chunk_seed(entries[i].kind, chunk));
+        }
+    }
+    segment_content_begin(&state, header);
+    if (header->table_offset <= header->file_bytes) {
+        XXH3_128bits_update(&state, table, header->file_bytes - header->table_offset);
+    }
+    segment_content_end(&state, header->content);
+    header->checksum = segment_header_checksum(header);
+}
+
+/* ---- what is written comes back --------------------------------------------------------------*/
+
+static void assert_holds(const struct segment *segment, const struct recipe *recipe)
+{
+    struct segment_header expected = *recipe->header;
+
+    expected.format_major = SEGMENT_FORMAT_MAJOR;
+    expected.format_minor = SEGMENT_FORMAT_MINOR;
+    memcpy(expected.content, segment->header.content, sizeof expected.content);
+    assert_memory_equal(&segment->header, &expected, sizeof expected);
+    assert_true(segment->header.content[0] != 0 && segment->header.content[1] != 0);
+    for (enum segment_kind kind = SECTION_CODES; kind < SECTION_KIND_END; kind++) {
+        const struct segment_section *section = &segment->sections[kind];
+        const struct plan *plan = NULL;
+        uint8_t *content;
+
+        for (size_t i = 0; i < recipe->n; i++) {
+            plan = recipe->plan[i].kind == kind ? &recipe->plan[i] : plan;
+        }
+        if (plan == NULL) {
+            assert_null(section->data);
+            continue;
+        }
+        assert_int_equal(section->rows, plan->rows);
+        assert_int_equal(section->stride, plan->stride);
+        assert_int_equal((uintptr_t)section->data % 64, 0);
+        content = content_make(plan, recipe->seed);
+        assert_memory_equal(section->data, content, plan->rows * plan->stride);
+        free(content);
+    }
+}
+
+static char test_folder[] = "/tmp/annex-test-XXXXXX";
+static char test_path[64];
+
+static int folder_make(void **state)
+{
+    (void)state;
+    if (mkdtemp(test_folder) == NULL) {
+        return 1;
+    }
+    snprintf(test_path, sizeof test_path, "%s/t.annex", test_folder);
+    return 0;
+}
+
+static int folder_remove(void **state)
+{
+    (void)state;
+    unlink(test_path);
+    return rmdir(test_folder);
+}
+
+static void write_then_open__file_and_image__hold_the_same(void **state)
+{
+    struct fault fault;
+    struct segment *segment;
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    annex_error error;
+
+    (void)state;
+    fault_init(&fault, NULL);
+    assert_int_equal(segment_open_image(&fault.env, image, bytes, &segment, &error), ANNEX_OK);
+    assert_holds(segment, &graph_recipe);
+    assert_int_equal(segment_verify(segment, &error), ANNEX_OK);
+    segment_close(segment);
+
+    assert_int_equal(recipe_write(&graph_recipe, &fault.env, test_path, &error), ANNEX_OK);
+    assert_int_equal(segment_open(&fault.env, test_path, &segment, &error), ANNEX_OK);
+    assert_holds(segment, &graph_recipe);
+    assert_int_equal(segment_verify(segment, &error), ANNEX_OK);
+    assert_int_equal(segment->image_bytes, bytes);
+    assert_memory_equal(segment->image, image, bytes);
+    segment_close(segment);
+    unlink(test_path);
+    segment_close(NULL);
+    segment_writer_abort(NULL);
+    fault_free(&fault);
+    free(image);
+}
+
+static void write__pieces_of_any_size__give_the_same_bytes(void **state)
+{
+    static const size_t pieces[] = {1, 7, 1000, 4096};
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(pieces); i++) {
+        struct recipe recipe = graph_recipe;
+        uint64_t other_bytes;
+        uint8_t *other;
+
+        recipe.piece = pieces[i];
+        other = image_make(&recipe, &other_bytes);
+        assert_int_equal(other_bytes, bytes);
+        assert_memory_equal(other, image, bytes);
+        free(other);
+    }
+    free(image);
+}
+
+static void write__other_content_or_header__gives_another_content_hash(void **state)
+{
+    uint64_t bytes;
+    uint8_t *images[3];
+    struct segment_header header = graph_header;
+    struct recipe recipe = graph_recipe;
+
+    (void)state;
+    images[0] = image_make(&recipe, &bytes);
+    recipe.seed = 2;
+    images[1] = image_make(&recipe, &bytes);
+    recipe.seed = 1;
+    header.seed++;
+    recipe.header = &header;
+    images[2] = image_make(&recipe, &bytes);
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < i; j++) {
+            assert_memory_not_equal(((struct segment_disk_header *)images[i])->content,
+                                    ((struct segment_disk_header *)images[j])->content, 16);
+        }
+    }
+    for (int i = 0; i < 3; i++) {
+        free(images[i]);
+    }
+}
+
+/* Sections of several chunks; the pieces do not divide the chunks. */
+static const struct plan big_plan[] = {{SECTION_RAW, 1000, 3000}, {SECTION_KEYS, 8, 3000}};
+static const struct segment_header big_header = {.slots = 3000,
+                                                 .dimension = 250,
+                                                 .metric = ANNEX_L1,
+                                                 .family = ANNEX_FLAT,
+                                                 .code = SEGMENT_CODE_NONE};
+static const struct recipe big_recipe = {&big_header, big_plan, 2, 5, 777777};
+
+static void verify__sections_of_several_chunks__notices_swapped_chunks(void **state)
+{
+    uint64_t bytes;
+    uint8_t *image = image_make(&big_recipe, &bytes);
+    uint8_t *chunk = malloc(SEGMENT_CHUNK_BYTES);
+    annex_error error;
+
+    (void)state;
+    assert_int_equal(image_check(image, bytes, &error), ANNEX_OK);
+    memcpy(chunk, image + BLOCK, SEGMENT_CHUNK_BYTES);
+    memcpy(image + BLOCK, image + BLOCK + SEGMENT_CHUNK_BYTES, SEGMENT_CHUNK_BYTES);
+    memcpy(image + BLOCK + SEGMENT_CHUNK_BYTES, chunk, SEGMENT_CHUNK_BYTES);
+    assert_int_equal(image_check(image, bytes, &error), ANNEX_DAMAGED);
+    assert_non_null(strstr(error.message, "chunk 0 of the section of kind 5"));
+    free(chunk);
+    free(image);
+}
+
+static void write_then_open__no_rows__is_a_valid_image(void **state)
+{
+    static const struct plan keys_only[] = {{SECTION_KEYS, 8, 0}};
+    struct segment_header header = graph_header;
+    struct recipe recipe = {&header, keys_only, 0, 1, 0};
+    struct segment *segment;
+    annex_env env = annex_env_default();
+    annex_error error;
+    uint64_t bytes;
+    uint8_t *image;
+
+    (void)state;
+    header.slots = 0;
+    for (recipe.n = 0; recipe.n <= 1; recipe.n++) {
+        image = image_make(&recipe, &bytes);
+        assert_int_equal(segment_open_image(&env, image, bytes, &segment, &error), ANNEX_OK);
+        assert_int_equal(segment->sections[SECTION_KEYS].data != NULL, recipe.n);
+        assert_int_equal(segment_verify(segment, &error), ANNEX_OK);
+        segment_close(segment);
+        free(image);
+    }
+}
+
+/* ---- damage ----------------------------------------------------------------------------------*/
+
+static void damage__every_byte__is_noticed(void **state)
+{
+    static const uint8_t masks[] = {0x01, 0x80, 0xff, 0x5a};
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+
+    (void)state;
+    for (uint64_t i = 0; i < bytes; i++) {
+        for (size_t m = 0; m < ARRAY_LENGTH(masks); m++) {
+            annex_error error;
+
+            image[i] ^= masks[m];
+            if (image_check(image, bytes, &error) != ANNEX_DAMAGED) {
+                fail_msg("byte %d changed by %02x was not noticed", (int)i, masks[m]);
+            }
+            image[i] ^= masks[m];
+        }
+    }
+    assert_int_equal(image_check(image, bytes, NULL), ANNEX_OK);
+    free(image);
+}
+
+static void damage__every_length__is_noticed(void **state)
+{
+    annex_env env = annex_env_default();
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+
+    (void)state;
+    for (uint64_t length = 0; length <= bytes + BLOCK; length += length < bytes ? 1 : 64) {
+        struct segment *segment;
+        uint8_t *cut = NULL;
+
+        if (length == bytes) {
+            continue;
+        }
+        /* Exactly as long as it claims: sanitizers see a read behind it. */
+        assert_int_equal(posix_memalign((void **)&cut, 64, MAX(length, 1)), 0);
+        memset(cut, 0, MAX(length, 1));
+        memcpy(cut, image, MIN(length, bytes));
+        if (segment_open_image(&env, cut, length, &segment, NULL) != ANNEX_DAMAGED) {
+            fail_msg("length %d instead of %d was not noticed", (int)length, (int)bytes);
+        }
+        assert_null(segment);
+        free(cut);
+    }
+    free(image);
+}
+
+static void damage__blocks_swapped__are_noticed(void **state)
+{
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    uint8_t *damaged = image_make(&graph_recipe, &bytes);
+    unsigned pairs = 0;
+
+    (void)state;
+    for (uint64_t i = 0; i + BLOCK <= bytes; i += BLOCK) {
+        for (uint64_t j = 0; j + BLOCK <= i; j += BLOCK) {
+            memcpy(damaged + i, image + j, BLOCK);
+            memcpy(damaged + j, image + i, BLOCK);
+            assert_int_equal(image_check(damaged, bytes, NULL), ANNEX_DAMAGED);
+            memcpy(damaged + i, image + i, BLOCK);
+            memcpy(damaged + j, image + j, BLOCK);
+            pairs++;
+        }
+    }
+    assert_true(pairs > 100);
+    free(damaged);
+    free(image);
+}
+
+static void damage__block_of_another_generation__is_noticed(void **state)
+{
+    struct recipe recipe = graph_recipe;
+    uint64_t bytes;
+    uint8_t *image = image_make(&recipe, &bytes);
+    uint8_t *older;
+
+    (void)state;
+    recipe.seed = 2;
+    older = image_make(&recipe, &bytes);
+    for (uint64_t i = 0; i < bytes; i += BLOCK) {
+        uint8_t kept[BLOCK];
+        size_t length = MIN(BLOCK, bytes - i);
+
+        memcpy(kept, image + i, length);
+        memcpy(image + i, older + i, length);
+        assert_int_equal(image_check(image, bytes, NULL), ANNEX_DAMAGED);
+        memcpy(image + i, kept, length);
+    }
+    free(older);
+    free(image);
+}
+
+/* ---- contradictions under right checksums ----------------------------------------------------*/
+
+struct contradiction {
+    const char *says; /* part of the message */
+    size_t field;     /* offset in the header, or in entry `section` */
+    uint32_t width;
+    uint64_t value;
+    int section;         /* -1: the header */
+    annex_status status; /* 0: ANNEX_DAMAGED */
+};
+
+#define H(name) offsetof(struct segment_disk_header, name)
+#define HEADER_CASE(name, value, says)                                                    \
+    {                                                                                     \
+        says, H(name), sizeof((struct segment_disk_header *)0)->name, value, -1, ANNEX_OK \
+    }
+#define E(name) offsetof(struct segment_disk_entry, name)
+#define ENTRY_CASE(section, name, value, says)                                                \
+    {                                                                                         \
+        says, E(name), sizeof((struct segment_disk_entry *)0)->name, value, section, ANNEX_OK \
+    }
+
+static const struct contradiction contradictions[] = {
+    HEADER_CASE(endian_tag, 0x04030201, "byte order"),
+    HEADER_CASE(format_major, 0, "never existed"),
+    HEADER_CASE(header_bytes, 8192, "header has 8192 bytes"),
+    HEADER_CASE(file_bytes, 4096, "expected 4096"),
+    HEADER_CASE(file_bytes, UINT64_MAX, "bytes, expected"),
+    HEADER_CASE(n_sections, 65, "65 sections"),
+    HEADER_CASE(n_sections, UINT32_MAX, "sections"),
+    HEADER_CASE(n_sections, 10, "its table has"),
+    HEADER_CASE(n_sections, 12, "section 11"),
+    HEADER_CASE(table_offset, 0, "table is at 0"),
+    HEADER_CASE(table_offset, 4097, "table is at 4097"),
+    HEADER_CASE(table_offset, 4096, "section 0"),
+    HEADER_CASE(table_offset, UINT64_MAX - 4095, "table is at"),
+    HEADER_CASE(slots, SLOTS + 1, "rows"),
+    HEADER_CASE(slots, UINT64_MAX, "number of rows"),
+    HEADER_CASE(slots, UINT64_C(0x7fffffff), "number of rows"),
+    HEADER_CASE(dimension, 0, "dimension is 0"),
+    HEADER_CASE(dimension, 65536, "dimension is 65536"),
+    HEADER_CASE(dimension, DIMENSION + 1, "\"center\""),
+    HEADER_CASE(code_dimension, 20, "coded dimension is 20"),
+    HEADER_CASE(code_dimension, 34, "multiple of 4"),
+    HEADER_CASE(code_dimension, 44, "\"codes\" has 40 bytes a row"),
+    HEADER_CASE(code_dimension, UINT32_MAX, "coded dimension"),
+    HEADER_CASE(metric, 0, "metric is 0"),
+    HEADER_CASE(metric, 7, "metric is 7"),
+    HEADER_CASE(metric, ANNEX_HAMMING, "the code is 1"),
+    HEADER_CASE(family, ANNEX_FAMILY_AUTO, "family is 0"),
+    HEADER_CASE(family, 3, "family is 3"),
+    HEADER_CASE(family, ANNEX_FLAT, "degree is 16"),
+    HEADER_CASE(key_kind, 2, "kind of key is 2"),
+    HEADER_CASE(key_kind, ANNEX_KEY_INTEGER, "no section \"key bytes\""),
+    HEADER_CASE(code, 2, "code is 2"),
+    HEADER_CASE(code, SEGMENT_CODE_NONE, "no section \"codes\""),
+    HEADER_CASE(degree, 0, "degree is 0"),
+    HEADER_CASE(degree, 12, "multiple of 8"),
+    HEADER_CASE(degree, 24, "\"graph\" has 64 bytes a row"),
+    HEADER_CASE(degree, 136, "degree is 136"),
+    HEADER_CASE(degree, 0x40000010, "degree is"),
+    HEADER_CASE(lossless, 2, "lossless"),
+    HEADER_CASE(alpha, 0x7fc00000, "alpha is nan"),
+    HEADER_CASE(alpha, 0xbf800000, "alpha is -1"),
+    HEADER_CASE(max_norm, 0x7f800000, "norm is inf"),
+    {"has format 2", H(format_major), 4, 2, -1, ANNEX_TOO_NEW},
+    {"needs features 0x10", H(required_features), 8, 16, -1, ANNEX_TOO_NEW},
+    ENTRY_CASE(0, kind, 0, "section 0 has kind 0"),
+    ENTRY_CASE(0, kind, 65536, "kind 65536"),
+    ENTRY_CASE(0, kind, 12, "\"codes\" is missing"), /* an unknown kind is skipped */
+    ENTRY_CASE(0, kind, SECTION_TERMS, "two sections of kind 2"),
+    ENTRY_CASE(0, stride, 0, "0 bytes a row"),
+    ENTRY_CASE(0, stride, UINT32_MAX, "section 0"),
+    ENTRY_CASE(0, stride, 39, "\"codes\" has 39 bytes"),
+    ENTRY_CASE(0, stride, 28, "\"codes\" has 28 bytes"),
+    ENTRY_CASE(0, rows, SLOTS - 1, "\"codes\" has 199 rows"),
+    ENTRY_CASE(0, rows, UINT64_MAX, "section 0"),
+    ENTRY_CASE(0, rows, UINT64_MAX / 40 + 2, "section 0"), /* the product is small again */
+    ENTRY_CASE(0, offset, 0, "section 0"),
+    ENTRY_CASE(0, offset, 4160, "section 0"),
+    ENTRY_CASE(1, offset, 4096, "section 1"),
+    ENTRY_CASE(0, offset, UINT64_MAX - 4095, "section 0"),
+    ENTRY_CASE(1, stride, 4, "\"terms\" has 4 bytes"),
+    ENTRY_CASE(1, rows, 1, "\"terms\" has 1 rows"),
+    ENTRY_CASE(2, stride, 8, "\"errors\""),
+    ENTRY_CASE(3, rows, 23, "\"center\""),
+    ENTRY_CASE(4, stride, 92, "\"raw\""),
+    ENTRY_CASE(4, stride, 98, "\"raw\""),
+    ENTRY_CASE(5, stride, 32, "\"graph\""),
+    ENTRY_CASE(5, rows, 0, "its table has"),
+    ENTRY_CASE(6, rows, 201, "\"entry\""),
+    ENTRY_CASE(6, stride, 8, "\"entry\""),
+    ENTRY_CASE(7, rows, 100, "\"keys\""),
+    ENTRY_CASE(8, stride, 2, "\"key bytes\""),
+    ENTRY_CASE(9, rows, 128, "\"key hash\" has 128 rows"),
+    ENTRY_CASE(9, rows, 513, "power of two"),
+    ENTRY_CASE(10, rows, 17, "\"recall\""),
+    ENTRY_CASE(10, stride, 4, "\"recall\""),
+};
+
+static void contradiction_apply(const struct contradiction *contradiction, uint8_t *image)
+{
+    struct segment_disk_header *header = (struct segment_disk_header *)image;
+    uint8_t *at = image;
+    XXH3_state_t state;
+
+    if (contradiction->section >= 0) {
+        at = image + header->table_offset + 24 * (size_t)contradiction->section;
+    }
+    memcpy(at + contradiction->field, &contradiction->value, contradiction->width);
+    if (contradiction->section >= 0) {
+        image_seal(image, false);
+        return;
+    }
+    /* The table may be nowhere now: the hash is computed as the reader would. */
+    segment_content_begin(&state, header);
+    header->checksum = segment_header_checksum(header);
+}
+
+static void contradiction__right_checksums__is_refused_with_its_name(void **state)
+{
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    uint8_t *edited = image_make(&graph_recipe, &bytes);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(contradictions); i++) {
+        const struct contradiction *contradiction = &contradictions[i];
+        const struct segment_disk_header *header = (const struct segment_disk_header *)edited;
+        annex_error error = {ANNEX_OK, "nothing"};
+        annex_status expected =
+            contradiction->status == ANNEX_OK ? ANNEX_DAMAGED : contradiction->status;
+        annex_status status;
+
+        memcpy(edited, image, bytes);
+        contradiction_apply(contradiction, edited);
+        if (header->table_offset == ((const struct segment_disk_header *)image)->table_offset &&
+            header->file_bytes == bytes) {
+            image_seal(edited, false);
+        }
+        status = image_check(edited, bytes, &error);
+        if (status != expected || error.status != expected ||
+            strstr(error.message, contradiction->says) == NULL ||
+            strncmp(error.message, "the image ", 10) != 0) {
+            fail_msg("case %d (%s): status %d, %s", (int)i, contradiction->says, (int)status,
+                     error.message);
+        }
+    }
+    free(edited);
+    free(image);
+}
+
+/* The rules for the shapes that graph_recipe is not. */
+static void contradiction__between_header_and_sections__is_not_written(void **state)
+{
+    static const struct {
+        const char *says;
+        struct segment_header header;
+        struct plan plan[3];
+        size_t n;
+    } cases[] = {
+        {"\"raw\" is missing",
+         {.slots = 1, .dimension = 8, .metric = ANNEX_L2, .family = ANNEX_FLAT},
+         {{SECTION_KEYS, 8, 1}},
+         1},
+        {"\"keys\" is missing",
+         {.slots = 1, .dimension = 8, .metric = ANNEX_L2, .family = ANNEX_FLAT},
+         {{SECTION_RAW, 32, 1}},
+         1},
+        {"\"raw\" has 2 bytes a row",
+         {.slots = 1, .dimension = 17, .metric = ANNEX_JACCARD, .family = ANNEX_FLAT},
+         {{SECTION_RAW, 2, 1}, {SECTION_KEYS, 8, 1}},
+         2},
+        {"no section \"graph\"",
+         {.slots = 1, .dimension = 17, .metric = ANNEX_HAMMING, .family = ANNEX_FLAT},
+         {{SECTION_RAW, 3, 1}, {SECTION_KEYS, 8, 1}, {SECTION_GRAPH, 32, 1}},
+         3},
+        {"\"entry\" is missing",
+         {.slots = 1, .dimension = 17, .metric = ANNEX_HAMMING, .family = ANNEX_GRAPH, .degree = 8},
+         {{SECTION_RAW, 3, 1}, {SECTION_KEYS, 8, 1}, {SECTION_GRAPH, 32, 1}},
+         3},
+        {"coded dimension is 70000",
+         {.slots = 1,
+          .dimension = 8,
+          .code_dimension = 70000,
+          .metric = ANNEX_L2,
+          .family = ANNEX_FLAT},
+         {{SECTION_RAW, 32, 1}, {SECTION_KEYS, 8, 1}},
+         2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+        struct recipe recipe = {&cases[i].header, cases[i].plan, cases[i].n, 1, 0};
+        struct fault fault;
+        annex_error error = {ANNEX_OK, ""};
+        void *image;
+        uint64_t bytes;
+
+        fault_init(&fault, NULL);
+        assert_int_equal(recipe_image(&recipe, &fault.env, &image, &bytes, &error), ANNEX_INTERNAL);
+        assert_null(image);
+        assert_int_equal(bytes, 0);
+        if (strstr(error.message, cases[i].says) == NULL) {
+            fail_msg("case %d: %s", (int)i, error.message);
+        }
+        assert_int_equal(recipe_write(&recipe, &fault.env, test_path, &error), ANNEX_INTERNAL);
+        assert_int_equal(access(test_path, F_OK) == 0, 0);
+        fault_free(&fault);
+    }
+}
+
+/* A later minor version may add optional features, fields in the reserved bytes and sections. */
+static void open__additions_of_a_later_minor_version__are_ignored(void **state)
+{
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    struct segment_disk_header *header = (struct segment_disk_header *)image;
+    struct segment_disk_entry *entries;
+    struct segment *segment;
+    annex_env env = annex_env_default();
+    annex_error error = {ANNEX_OK, ""};
+
+    (void)state;
+    header->format_minor = 9;
+    header->optional_features = 5;
+    header->reserved[100] = 7;
+    entries = (struct segment_disk_entry *)(image + header->table_offset);
+    assert_int_equal(entries[10].kind, SECTION_RECALL);
+    entries[10].kind = 77;
+    image_seal(image, true);
+    assert_int_equal(segment_open_image(&env, image, bytes, &segment, &error), ANNEX_OK);
+    assert_int_equal(segment->header.format_minor, 9);
+    assert_int_equal(segment->header.optional_features, 5);
+    assert_null(segment->sections[SECTION_RECALL].data);
+    assert_int_equal(segment_verify(segment, &error), ANNEX_OK);
+    image[entries[10].offset] ^= 1;
+    assert_int_equal(segment_verify(segment, &error), ANNEX_DAMAGED);
+    segment_close(segment);
+    free(image);
+}
+
+static void open__other_files__says_what_they_are(void **state)
+{
+    static const char text[] = "SQLite format 3";
+    struct fault fault;
+    struct segment *segment;
+    annex_error error;
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    FILE *file;
+
+    (void)state;
+    fault_init(&fault, NULL);
+    assert_int_equal(segment_open(&fault.env, test_path, &segment, &error), ANNEX_NOT_FOUND);
+    assert_int_equal(segment_open(&fault.env, test_folder, &segment, &error), ANNEX_IO);
+    file = fopen(test_path, "wb");
+    fclose(file);
+    assert_int_equal(segment_open(&fault.env, test_path, &segment, &error), ANNEX_DAMAGED);
+    assert_non_null(strstr(error.message, "t.annex is damaged: it has 0 bytes"));
+    assert_null(segment);
+    unlink(test_path);
+
+    assert_int_equal(segment_open_image(&fault.env, image + 8, bytes - 8, &segment, &error),
+                     ANNEX_INVALID);
+    memcpy(image, SEGMENT_MAGIC, 6);
+    image[6] = '\n';
+    assert_int_equal(segment_open_image(&fault.env, image, bytes, &segment, &error), ANNEX_DAMAGED);
+    assert_non_null(strstr(error.message, "transfer as text"));
+    memcpy(image, text, sizeof text);
+    assert_int_equal(segment_open_image(&fault.env, image, bytes, &segment, &error), ANNEX_DAMAGED);
+    assert_non_null(strstr(error.message, "is not an Annex index"));
+    fault_free(&fault);
+    free(image);
+}
+
+static void verify__file_changed_under_the_reader__is_noticed(void **state)
+{
+    annex_env env = annex_env_default();
+    struct recipe recipe = graph_recipe;
+    struct segment *segment;
+    annex_error error;
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    uint8_t *other;
+
+    (void)state;
+    recipe.seed = 2;
+    other = image_make(&recipe, &bytes);
+    assert_int_equal(segment_open_image(&env, image, bytes, &segment, &error), ANNEX_OK);
+    memcpy(image, other, bytes);
+    assert_int_equal(segment_verify(segment, &error), ANNEX_DAMAGED);
+    assert_non_null(strstr(error.message, "changed since it was opened"));
+    segment_close(segment);
+    free(other);
+    free(image);
+}
+
+/* ---- failures --------------------------------------------------------------------------------*/
+
+static void write__any_call_fails__leaves_the_older_file(void **state)
+{
+    static struct disk disk;
+    struct recipe older = graph_recipe;
+    uint64_t rounds = 0;
+
+    (void)state;
+    older.seed = 2;
+    for (int variant = 0; variant < 4; variant++) {
+        bool forever = variant >= 2;
+        enum fault_target target = variant % 2 == 0 ? FAULT_MEMORY : FAULT_IO;
+        struct fault fault;
+
+        disk_init(&disk);
+        assert_int_equal(recipe_write(&older, &disk.env, "/a", NULL), ANNEX_OK);
+        fault_init(&fault, &disk.env);
+        for (uint64_t n = 1; fault_loop(&fault, target, n, forever); n++) {
+            annex_error error = {ANNEX_OK, ""};
+            annex_status status = recipe_write(&graph_recipe, &fault.env, "/a", &error);
+            struct segment *segment;
+
+            rounds++;
+            assert_true(status == ANNEX_OK || (error.status == status && error.message[0] != 0));
+            fault.target = FAULT_NONE;
+            assert_int_equal(segment_open(&fault.env, "/a", &segment, &error), ANNEX_OK);
+            if (status == ANNEX_OK) {
+                assert_holds(segment, &graph_recipe);
+            } else if (strstr(error.message, "sync the folder") == NULL &&
+                       segment->sections[SECTION_CODES].data != NULL) {
+                assert_int_equal(segment_verify(segment, &error), ANNEX_OK);
+            }
+            segment_close(segment);
+            if (forever) { /* a temporary could not be removed either */
+                disk_free(&disk);
+                disk_init(&disk);
+                fault.inner = disk.env;
+            }
+            assert_int_equal(recipe_write(&older, &disk.env, "/a", NULL), ANNEX_OK);
+            assert_int_equal(disk_count(&disk), 1);
+        }
+        fault_free(&fault);
+        disk_free(&disk);
+    }
+    assert_true(rounds > 60);
+}
+
+static void write_image__memory_runs_out__is_an_error(void **state)
+{
+    struct fault fault;
+
+    (void)state;
+    for (int forever = 0; forever < 2; forever++) {
+        fault_init(&fault, NULL);
+        for (uint64_t n = 1; fault_loop(&fault, FAULT_MEMORY, n, forever); n++) {
+            annex_error error;
+            void *image = &fault;
+            uint64_t bytes;
+            annex_status status = recipe_image(&graph_recipe, &fault.env, &image, &bytes, &error);
+
+            assert_int_equal(status, fault.triggered ? ANNEX_NOMEM : ANNEX_OK);
+            if (status == ANNEX_OK) {
+                memory_free(&fault.env, image, bytes, 1);
+            }
+        }
+        fault_free(&fault);
+    }
+}
+
+static void open_and_verify__any_call_fails__is_an_error_and_leaks_nothing(void **state)
+{
+    annex_env env = annex_env_default();
+    struct fault fault;
+
+    (void)state;
+    assert_int_equal(recipe_write(&big_recipe, &env, test_path, NULL), ANNEX_OK);
+    for (int variant = 0; variant < 4; variant++) {
+        enum fault_target target = variant % 2 == 0 ? FAULT_MEMORY : FAULT_IO;
+
+        fault_init(&fault, NULL);
+        for (uint64_t n = 1; fault_loop(&fault, target, n, variant >= 2); n++) {
+            annex_error error = {ANNEX_OK, ""};
+            struct segment *segment = NULL;
+            annex_status status = segment_open(&fault.env, test_path, &segment, &error);
+
+            assert_true((status == ANNEX_OK) == (segment != NULL));
+            if (status == ANNEX_OK) {
+                status = segment_verify(segment, &error);
+                if (status != ANNEX_OK) {
+                    fault.target = FAULT_NONE;
+                    assert_int_equal(segment_verify(segment, NULL), ANNEX_OK);
+                }
+                segment_close(segment);
+            }
+            if (status != ANNEX_OK) {
+                assert_int_equal(status, target == FAULT_MEMORY ? ANNEX_NOMEM : ANNEX_IO);
+                assert_int_equal(error.status, status);
+                assert_true(fault.triggered);
+            }
+        }
+        fault_free(&fault);
+    }
+    unlink(test_path);
+}
+
+static void write__power_fails_before_any_change__old_or_new_is_whole(void **state)
+{
+    static struct disk start;
+    static struct disk disk;
+    static struct disk after;
+    struct recipe older = graph_recipe;
+    struct recipe newer = graph_recipe;
+    bool finished = false;
+    unsigned found[2] = {0, 0};
+    uint64_t bytes;
+    uint8_t *image = image_make(&newer, &bytes);
+
+    (void)state;
+    older.seed = 2;
+    newer.piece = 5000;
+    disk_init(&start);
+    assert_int_equal(recipe_write(&older, &start.env, "/a", NULL), ANNEX_OK);
+    for (uint64_t at = 1; !finished; at++) {
+        disk_copy(&disk, &start);
+        disk.power_fails_at = disk.changes + at;
+        finished = recipe_write(&newer, &disk.env, "/a", NULL) == ANNEX_OK;
+        for (uint64_t seed = 0; seed < 20; seed++) {
+            struct segment *segment;
+            bool is_new;
+
+            disk_copy(&after, &disk);
+            disk_crash(&after, seed);
+            assert_int_equal(segment_open(&after.env, "/a", &segment, NULL), ANNEX_OK);
+            assert_int_equal(segment_verify(segment, NULL), ANNEX_OK);
+            is_new = memcmp(segment->image, image, SEGMENT_HEADER_BYTES) == 0;
+            assert_true(is_new || !finished);
+            assert_holds(segment, is_new ? &newer : &older);
+            found[is_new]++;
+            segment_close(segment);
+            disk_free(&after);
+        }
+        disk_free(&disk);
+    }
+    disk_free(&start);
+    free(image);
+    assert_true(found[0] > 100 && found[1] >= 20);
+}
+
+static int verify_stop(void *context, const char *phase, uint64_t done, uint64_t total)
+{
+    (void)total;
+    assert_string_equal(phase, "verifying");
+    return done >= *(uint64_t *)context;
+}
+
+static void verify__caller_asks_to_stop__is_cancelled(void **state)
+{
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    uint64_t stops[] = {0, bytes};
+    struct fault fault;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LENGTH(stops); i++) {
+        struct segment *segment;
+        annex_error error;
+
+        fault_init(&fault, NULL);
+        fault.env.log.context = &stops[i];
+        fault.env.log.progress = verify_stop;
+        assert_int_equal(segment_open_image(&fault.env, image, bytes, &segment, &error), ANNEX_OK);
+        assert_int_equal(segment_verify(segment, &error), ANNEX_CANCELLED);
+        segment_close(segment);
+        fault_free(&fault);
+    }
+    free(image);
+}
+
+/* ---- misuse of the writer --------------------------------------------------------------------*/
+
+static void writer__section_too_long_or_too_short__is_an_internal_error(void **state)
+{
+    struct fault fault;
+    struct segment_writer *writer;
+    annex_error error;
+    uint64_t bytes;
+    void *image;
+
+    (void)state;
+    fault_init(&fault, NULL);
+    assert_int_equal(segment_writer_open(&fault.env, NULL, &writer, &error), ANNEX_OK);
+    assert_int_equal(segment_writer_append(writer, SECTION_KEYS, "12345678", 8, &error),
+                     ANNEX_INTERNAL); /* not declared */
+    assert_int_equal(segment_writer_declare(writer, SECTION_KEYS, 8, 2, &error), ANNEX_OK);
+    assert_int_equal(segment_writer_declare(writer, SECTION_KEYS, 8, 2, &error), ANNEX_INTERNAL);
+    assert_int_equal(segment_writer_declare(writer, SECTION_RAW, 800, UINT64_MAX / 8, &error),
+                     ANNEX_FULL);
+    assert_int_equal(segment_writer_declare(writer, SECTION_RAW, 8, UINT64_C(1) << 59, &error),
+                     ANNEX_FULL);
+    assert_int_equal(segment_writer_append(writer, SECTION_KEYS, NULL, 0, &error), ANNEX_OK);
+    assert_int_equal(segment_writer_append(writer, SECTION_KEYS, "12345678", 8, &error), ANNEX_OK);
+    assert_int_equal(segment_writer_append(writer, SECTION_KEYS, "123456789", 9, &error),
+                     ANNEX_INTERNAL);
+    assert_int_equal(segment_writer_declare(writer, SECTION_RAW, 8, 2, &error), ANNEX_INTERNAL);
+    assert_int_equal(segment_writer_finish_image(writer, &graph_header, &image, &bytes, &error),
+                     ANNEX_INTERNAL);
+    assert_non_null(strstr(error.message, "kind 8 is given less than was declared"));
+    assert_null(image);
+    fault_free(&fault);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(write_then_open__file_and_image__hold_the_same),
+        cmocka_unit_test(write__pieces_of_any_size__give_the_same_bytes),
+        cmocka_unit_test(write__other_content_or_header__gives_another_content_hash),
+        cmocka_unit_test(verify__sections_of_several_chunks__notices_swapped_chunks),
+        cmocka_unit_test(write_then_open__no_rows__is_a_valid_image),
+        cmocka_unit_test(damage__every_byte__is_noticed),
+        cmocka_unit_test(damage__every_length__is_noticed),
+        cmocka_unit_test(damage__blocks_swapped__are_noticed),
+        cmocka_unit_test(damage__block_of_another_generation__is_noticed),
+        cmocka_unit_test(contradiction__right_checksums__is_refused_with_its_name),
+        cmocka_unit_test(contradiction__between_header_and_sections__is_not_written),
+        cmocka_unit_test(open__additions_of_a_later_minor_version__are_ignored),
+        cmocka_unit_test(open__other_files__says_what_they_are),
+        cmocka_unit_test(verify__file_changed_under_the_reader__is_noticed),
+        cmocka_unit_test(write__any_call_fails__leaves_the_older_file),
+        cmocka_unit_test(write_image__memory_runs_out__is_an_error),
+        cmocka_unit_test(open_and_verify__any_call_fails__is_an_error_and_leaks_nothing),
+        cmocka_unit_test(write__power_fails_before_any_change__old_or_new_is_whole),
+        cmocka_unit_test(verify__caller_asks_to_stop__is_cancelled),
+        cmocka_unit_test(writer__section_too_long_or_too_short__is_an_internal_error),
+    };
+
+    return cmocka_run_group_tests(tests, folder_make, folder_remove);
+}
