@@ -18,8 +18,6 @@ TARGET_BEGIN("avx2,fma,popcnt")
 typedef __m256 float_step(__m256 sum, __m256 a, __m256 b);
 typedef __m256i byte_step(__m256i sum, __m256i row, __m256i query);
 
-enum { LANES = 8, REGISTERS = 4 };
-
 ROWS_INLINE __m256 step_f32_dot(__m256 sum, __m256 a, __m256 b)
 {
     return _mm256_fmadd_ps(a, b, sum);
@@ -36,33 +34,38 @@ ROWS_INLINE __m256 step_f32_l1(__m256 sum, __m256 a, __m256 b)
     return _mm256_add_ps(sum, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), _mm256_sub_ps(a, b)));
 }
 
-/* Only the first `left` lanes take part: to step the others by zero would turn a sum of -0 to 0. */
+/*
+ * Elements from..n-1, at most a register of them. The other lanes take no part: to step them by
+ * zero would turn a sum of -0 to 0.
+ */
 ROWS_INLINE __m256 step_tail(float_step *step, __m256 sum, const float *a, const float *b,
-                             size_t left)
+                             size_t from, size_t n)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)left), lane);
-    __m256 stepped = step(sum, _mm256_maskload_ps(a, mask), _mm256_maskload_ps(b, mask));
+    from = from < n ? from : n;
+    __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n - from)), lane);
+    __m256 stepped =
+        step(sum, _mm256_maskload_ps(a + from, mask), _mm256_maskload_ps(b + from, mask));
     return _mm256_blendv_ps(sum, stepped, _mm256_castsi256_ps(mask));
 }
 
 ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, size_t n)
 {
-    __m256 s[REGISTERS];
-    for (size_t c = 0; c < REGISTERS; c++) {
-        s[c] = _mm256_setzero_ps();
-    }
+    __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
     size_t i = 0;
-    for (; i + LANES * REGISTERS <= n; i += LANES * REGISTERS) {
-        for (size_t c = 0; c < REGISTERS; c++) {
-            const float *ac = a + i + c * LANES, *bc = b + i + c * LANES;
-            s[c] = step(s[c], _mm256_loadu_ps(ac), _mm256_loadu_ps(bc));
-        }
+    for (; i + 32 <= n; i += 32) {
+        s0 = step(s0, _mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        s1 = step(s1, _mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8));
+        s2 = step(s2, _mm256_loadu_ps(a + i + 16), _mm256_loadu_ps(b + i + 16));
+        s3 = step(s3, _mm256_loadu_ps(a + i + 24), _mm256_loadu_ps(b + i + 24));
     }
-    for (size_t c = 0; c < REGISTERS && i < n; c++, i += LANES) {
-        s[c] = step_tail(step, s[c], a + i, b + i, n - i);
+    if (i < n) {
+        s0 = step_tail(step, s0, a, b, i, n);
+        s1 = step_tail(step, s1, a, b, i + 8, n);
+        s2 = step_tail(step, s2, a, b, i + 16, n);
+        s3 = step_tail(step, s3, a, b, i + 24, n);
     }
-    __m256 eight = _mm256_add_ps(_mm256_add_ps(s[0], s[2]), _mm256_add_ps(s[1], s[3]));
+    __m256 eight = _mm256_add_ps(_mm256_add_ps(s0, s2), _mm256_add_ps(s1, s3));
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));

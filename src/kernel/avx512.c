@@ -12,8 +12,6 @@ TARGET_BEGIN(AVX512_PLAIN)
 
 typedef __m512 float_step(__m512 sum, __m512 a, __m512 b);
 
-enum { LANES = 16, REGISTERS = 2 };
-
 ROWS_INLINE __m512 step_f32_dot(__m512 sum, __m512 a, __m512 b)
 {
     return _mm512_fmadd_ps(a, b, sum);
@@ -30,29 +28,33 @@ ROWS_INLINE __m512 step_f32_l1(__m512 sum, __m512 a, __m512 b)
     return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(a, b)));
 }
 
-/* Only the first `left` lanes take part: to step the others by zero would turn a sum of -0 to 0. */
+/*
+ * Elements from..n-1, at most a register of them. The other lanes take no part: to step them by
+ * zero would turn a sum of -0 to 0.
+ */
 ROWS_INLINE __m512 step_tail(float_step *step, __m512 sum, const float *a, const float *b,
-                             size_t left)
+                             size_t from, size_t n)
 {
-    __mmask16 mask = left < LANES ? (__mmask16)((1u << left) - 1) : (__mmask16)0xffff;
-    __m512 stepped = step(sum, _mm512_maskz_loadu_ps(mask, a), _mm512_maskz_loadu_ps(mask, b));
+    from = from < n ? from : n;
+    __mmask16 mask = n - from < 16 ? (__mmask16)((1u << (n - from)) - 1) : (__mmask16)0xffff;
+    __m512 stepped =
+        step(sum, _mm512_maskz_loadu_ps(mask, a + from), _mm512_maskz_loadu_ps(mask, b + from));
     return _mm512_mask_mov_ps(sum, mask, stepped);
 }
 
 ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, size_t n)
 {
-    __m512 s[REGISTERS] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512 low = _mm512_setzero_ps(), high = low;
     size_t i = 0;
-    for (; i + LANES * REGISTERS <= n; i += LANES * REGISTERS) {
-        for (size_t c = 0; c < REGISTERS; c++) {
-            const float *ac = a + i + c * LANES, *bc = b + i + c * LANES;
-            s[c] = step(s[c], _mm512_loadu_ps(ac), _mm512_loadu_ps(bc));
-        }
+    for (; i + 32 <= n; i += 32) {
+        low = step(low, _mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
+        high = step(high, _mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16));
     }
-    for (size_t c = 0; c < REGISTERS && i < n; c++, i += LANES) {
-        s[c] = step_tail(step, s[c], a + i, b + i, n - i);
+    if (i < n) {
+        low = step_tail(step, low, a, b, i, n);
+        high = step_tail(step, high, a, b, i + 16, n);
     }
-    __m512 sixteen = _mm512_add_ps(s[0], s[1]);
+    __m512 sixteen = _mm512_add_ps(low, high);
     __m256 eight =
         _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps(sixteen, 1));
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

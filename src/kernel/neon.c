@@ -57,8 +57,11 @@ ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, s
             s[c] = step(s[c], vld1q_f32(a + i + c * LANES), vld1q_f32(b + i + c * LANES));
         }
     }
-    for (size_t c = 0; c < REGISTERS && i < n; c++, i += LANES) {
-        s[c] = step_tail(step, s[c], a + i, b + i, n - i);
+    if (i < n) {
+        for (size_t c = 0; c < REGISTERS; c++) {
+            const size_t at = i + c * LANES < n ? i + c * LANES : n;
+            s[c] = step_tail(step, s[c], a + at, b + at, n - at);
+        }
     }
     for (size_t half = REGISTERS / 2; half > 0; half /= 2) {
         for (size_t c = 0; c < half; c++) {

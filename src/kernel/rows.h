@@ -23,8 +23,8 @@ typedef void rows_score_four(const void *query, const uint8_t *const r[4], size_
                              int32_t sums[4]);
 
 /*
- * Fetches all lines of a row into the second-level cache: more misses can be under way there than in
- * the first level, and the time from one to the other is hidden by the rows before.
+ * Fetches all lines of a row into the second-level cache: more misses can be under way there than
+ * in the first level, and the time from one to the other is hidden by the rows before.
  */
 ROWS_INLINE void rows_prefetch(const uint8_t *row, size_t bytes)
 {

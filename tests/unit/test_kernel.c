@@ -206,7 +206,7 @@ static void f32__products_vanish__sign_of_zero_as_ref(void **state)
     check_floats_from(any_vanishing);
 }
 
-/* One lane sums n / 32 terms and five additions join the lanes; a term has two roundings at most. */
+/* A lane sums n / 32 terms, five additions join the lanes, a term has two roundings at most. */
 static void f32__compared_with_long_double__within_the_bound_of_its_order(void **state)
 {
     (void)state;
