@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Check what the compiler made of the kernels: tools/check_isa.py FILE ...
 
-FILEs are optimised x86-64 objects or libraries with a symbol table (build/libannex.so). In each:
+FILEs are x86-64 objects or libraries with a symbol table (build/libannex.so), made by GCC at -O3 as
+the build does. In each:
   1. A function uses only instructions of the table it belongs to, which its prefix names (avx2_,
      avx512_, vnni_); every other function runs on any x86-64.
   2. A row kernel prefetches, and all lines of a row: compilers have been seen to keep the first.
