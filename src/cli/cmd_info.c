@@ -27,6 +27,7 @@ static void print_cpu(const struct session *session)
     putchar('\n');
 }
 
+/* The members and their order are those of annex list. */
 void info_print_index(const struct session *session, const annex_db_index *index)
 {
     struct record record;
@@ -40,7 +41,6 @@ void info_print_index(const struct session *session, const annex_db_index *index
         record_text(&record, "where", index->where);
     }
     record_text(&record, "metric", index->metric);
-    record_count(&record, "dimension", index->dimension);
     record_text(&record, "index", index->family);
     record_text(&record, "format", index->format);
     record_text(&record, "storage", index->storage);
@@ -48,12 +48,6 @@ void info_print_index(const struct session *session, const annex_db_index *index
     if (record.is_json || index->reason[0] != '\0') {
         record_text(&record, "reason", index->reason);
     }
-    record_count(&record, "rows", index->rows);
-    record_count(&record, "delta_rows", index->delta_rows);
-    record_count(&record, "dead_rows", index->dead_rows);
-    record_count(&record, "segments", index->segments);
-    record_size(&record, "bytes", index->bytes);
-    record_real(&record, "recall", index->recall);
     if (record.is_json) {
         emit_key(&record.json, "options");
         if (index->options[0] == '{') {
@@ -62,6 +56,13 @@ void info_print_index(const struct session *session, const annex_db_index *index
             emit_null(&record.json);
         }
     }
+    record_count(&record, "dimension", index->dimension);
+    record_count(&record, "rows", index->rows);
+    record_count(&record, "delta_rows", index->delta_rows);
+    record_count(&record, "dead_rows", index->dead_rows);
+    record_count(&record, "segments", index->segments);
+    record_size(&record, "bytes", index->bytes);
+    record_real(&record, "recall", index->recall);
     record_end(&record);
 }
 
