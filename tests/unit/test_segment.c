@@ -511,6 +511,7 @@ static const struct contradiction contradictions[] = {
     HEADER_CASE(n_sections, UINT32_MAX, "sections"),
     HEADER_CASE(n_sections, 10, "its table has"),
     HEADER_CASE(n_sections, 12, "section 11"),
+    HEADER_CASE(n_sections, 64, "table is at"),
     HEADER_CASE(table_offset, 0, "table is at 0"),
     HEADER_CASE(table_offset, 4097, "table is at 4097"),
     HEADER_CASE(table_offset, 4096, "section 0"),
@@ -628,6 +629,48 @@ static void contradiction__right_checksums__is_refused_with_its_name(void **stat
         }
     }
     free(edited);
+    free(image);
+}
+
+static void contradiction__content_hash__is_compared_in_both_halves(void **state)
+{
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        uint64_t bytes;
+        uint8_t *image = image_make(&graph_recipe, &bytes);
+        struct segment_disk_header *header = (struct segment_disk_header *)image;
+        annex_error error;
+
+        header->content[half]++;
+        header->checksum = segment_header_checksum(header);
+        assert_int_equal(image_check(image, bytes, &error), ANNEX_DAMAGED);
+        assert_non_null(strstr(error.message, "checksum of header and table"));
+        free(image);
+    }
+}
+
+static void contradiction__in_a_file__is_refused_with_its_path(void **state)
+{
+    struct fault fault;
+    struct segment *segment;
+    annex_error error;
+    uint64_t bytes;
+    uint8_t *image = image_make(&graph_recipe, &bytes);
+    FILE *file = fopen(test_path, "wb");
+
+    (void)state;
+    ((struct segment_disk_header *)image)->metric = 9;
+    image_seal(image, false);
+    assert_int_equal(fwrite(image, 1, bytes, file), bytes);
+    fclose(file);
+    fault_init(&fault, NULL);
+    assert_int_equal(segment_open(&fault.env, test_path, &segment, &error), ANNEX_DAMAGED);
+    assert_memory_equal(error.message, test_path, strlen(test_path));
+    assert_string_equal(error.message + strlen(test_path),
+                        " is damaged: the metric is 9, expected 1 to 6; build it again");
+    assert_null(segment);
+    fault_free(&fault);
+    unlink(test_path);
     free(image);
 }
 
@@ -825,7 +868,7 @@ static void write__any_call_fails__leaves_the_older_file(void **state)
     assert_true(rounds > 60);
 }
 
-static void write_image__memory_runs_out__is_an_error(void **state)
+static void write_and_open_image__memory_runs_out__is_an_error(void **state)
 {
     struct fault fault;
 
@@ -838,10 +881,14 @@ static void write_image__memory_runs_out__is_an_error(void **state)
             uint64_t bytes;
             annex_status status = recipe_image(&graph_recipe, &fault.env, &image, &bytes, &error);
 
-            assert_int_equal(status, fault.triggered ? ANNEX_NOMEM : ANNEX_OK);
+            struct segment *segment = NULL;
+
             if (status == ANNEX_OK) {
+                status = segment_open_image(&fault.env, image, bytes, &segment, &error);
+                segment_close(segment);
                 memory_free(&fault.env, image, bytes, 1);
             }
+            assert_int_equal(status, fault.triggered ? ANNEX_NOMEM : ANNEX_OK);
         }
         fault_free(&fault);
     }
@@ -926,10 +973,12 @@ static void write__power_fails_before_any_change__old_or_new_is_whole(void **sta
     assert_true(found[0] > 100 && found[1] >= 20);
 }
 
+/* Slow enough for each report to be due. */
 static int verify_stop(void *context, const char *phase, uint64_t done, uint64_t total)
 {
     (void)total;
     assert_string_equal(phase, "verifying");
+    usleep(210000);
     return done >= *(uint64_t *)context;
 }
 
@@ -937,7 +986,7 @@ static void verify__caller_asks_to_stop__is_cancelled(void **state)
 {
     uint64_t bytes;
     uint8_t *image = image_make(&graph_recipe, &bytes);
-    uint64_t stops[] = {0, bytes};
+    uint64_t stops[] = {0, 1, SEGMENT_HEADER_BYTES + 1, bytes};
     struct fault fault;
 
     (void)state;
@@ -1002,12 +1051,14 @@ int main(void)
         cmocka_unit_test(damage__blocks_swapped__are_noticed),
         cmocka_unit_test(damage__block_of_another_generation__is_noticed),
         cmocka_unit_test(contradiction__right_checksums__is_refused_with_its_name),
+        cmocka_unit_test(contradiction__content_hash__is_compared_in_both_halves),
+        cmocka_unit_test(contradiction__in_a_file__is_refused_with_its_path),
         cmocka_unit_test(contradiction__between_header_and_sections__is_not_written),
         cmocka_unit_test(open__additions_of_a_later_minor_version__are_ignored),
         cmocka_unit_test(open__other_files__says_what_they_are),
         cmocka_unit_test(verify__file_changed_under_the_reader__is_noticed),
         cmocka_unit_test(write__any_call_fails__leaves_the_older_file),
-        cmocka_unit_test(write_image__memory_runs_out__is_an_error),
+        cmocka_unit_test(write_and_open_image__memory_runs_out__is_an_error),
         cmocka_unit_test(open_and_verify__any_call_fails__is_an_error_and_leaks_nothing),
         cmocka_unit_test(write__power_fails_before_any_change__old_or_new_is_whole),
         cmocka_unit_test(verify__caller_asks_to_stop__is_cancelled),
