@@ -7,19 +7,17 @@
  * threads in most builds, so one lock is held around its calls; its habit of printing errors is
  * switched off for the same time. Hostile HDF5 files are as safe as libhdf5 is.
  */
+#include <hdf5.h>
 #include <inttypes.h>
+#include <pthread.h>
 
 #include "file/source.h"
 
-#ifdef ANNEX_HAVE_HDF5
-
-#    include <hdf5.h>
-#    include <pthread.h>
-
-#    define HDF5_DEFAULT_DATASET "train"
+#define HDF5_DEFAULT_DATASET "train"
 /* Blocks of rows that cut through compressed chunks would unpack these again for every block. */
-#    define HDF5_MAX_CACHE_BYTES ((size_t)32 << 20)
-#    define HDF5_CACHE_SLOTS 4001 /* a prime, as libhdf5 wants */
+#define HDF5_MAX_CACHE_BYTES ((size_t)32 << 20)
+#define HDF5_USUAL_CACHE_BYTES ((size_t)1 << 20) /* libhdf5's own choice */
+#define HDF5_CACHE_SLOTS 4001                    /* a prime, as libhdf5 wants */
 
 struct hdf5_dataset {
     hid_t file;
@@ -166,29 +164,45 @@ static annex_status hdf5_read_type(struct source *source, annex_error *error)
     return ANNEX_OK;
 }
 
-/* Opens the data set again with a cache that holds the chunks that one block of rows touches. */
-static void hdf5_enlarge_cache(struct source *source)
+/* Bytes of the chunks that one row touches; 0 when the data set is not cut into chunks. */
+static uint64_t hdf5_chunk_row_bytes(const struct source *source)
 {
-    struct hdf5_dataset *hdf5 = source->hdf5;
-    hid_t creation = H5Dget_create_plist(hdf5->dataset);
-    hid_t access = H5Dget_access_plist(hdf5->dataset);
+    hid_t creation = H5Dget_create_plist(source->hdf5->dataset);
     hsize_t chunk[2];
-    uint64_t bytes;
-    hid_t again;
+    uint64_t bytes = 0;
 
-    if (H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 2, chunk) == 2 &&
-        checked_multiply(chunk[0], round_up(source->dimension, MAX(chunk[1], 1)), &bytes) &&
-        checked_multiply(bytes, element_bytes(source->element), &bytes) && bytes > (1 << 20) &&
-        bytes <= HDF5_MAX_CACHE_BYTES &&
-        H5Pset_chunk_cache(access, HDF5_CACHE_SLOTS, bytes, 1.0) >= 0) {
-        again = H5Dopen2(hdf5->file, hdf5_dataset_name(source), access);
-        if (again >= 0) {
-            H5Dclose(hdf5->dataset);
-            hdf5->dataset = again;
+    if (H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 2, chunk) == 2) {
+        uint64_t columns = round_up(source->dimension, MAX(chunk[1], 1));
+
+        if (!checked_multiply(chunk[0], columns, &bytes) ||
+            !checked_multiply(bytes, element_bytes(source->element), &bytes)) {
+            bytes = UINT64_MAX;
         }
     }
-    H5Pclose(access);
     H5Pclose(creation);
+    return bytes;
+}
+
+/* Opens the data set again - the first time decides - with a cache that serves row after row. */
+static annex_status hdf5_enlarge_cache(struct source *source, annex_error *error)
+{
+    struct hdf5_dataset *hdf5 = source->hdf5;
+    uint64_t bytes = hdf5_chunk_row_bytes(source);
+    hid_t access;
+
+    if (bytes <= HDF5_USUAL_CACHE_BYTES || bytes > HDF5_MAX_CACHE_BYTES) {
+        return ANNEX_OK;
+    }
+    access = H5Dget_access_plist(hdf5->dataset);
+    H5Pset_chunk_cache(access, HDF5_CACHE_SLOTS, bytes, 1.0);
+    H5Dclose(hdf5->dataset);
+    hdf5->dataset = H5Dopen2(hdf5->file, hdf5_dataset_name(source), access);
+    H5Pclose(access);
+    if (hdf5->dataset < 0) {
+        return error_set(error, ANNEX_IO, "libhdf5 cannot open data set \"%s\" of %s again",
+                         hdf5_dataset_name(source), source->path);
+    }
+    return ANNEX_OK;
 }
 
 /* ---- The metric -------------------------------------------------------------------------------*/
@@ -259,7 +273,7 @@ annex_status hdf5_read_header(struct source *source, annex_error *error)
     TRY_CLEANUP(hdf5_read_shape(source, error));
     TRY_CLEANUP(hdf5_read_type(source, error));
     hdf5_read_metric(source);
-    hdf5_enlarge_cache(source);
+    TRY_CLEANUP(hdf5_enlarge_cache(source, error));
 
 cleanup:
     hdf5_leave(&session);
@@ -313,29 +327,3 @@ void hdf5_close(struct source *source)
     memory_free(source->env, hdf5, 1, sizeof *hdf5);
     source->hdf5 = NULL;
 }
-
-#else
-
-annex_status hdf5_read_header(struct source *source, annex_error *error)
-{
-    return error_set(error, ANNEX_UNSUPPORTED,
-                     "%s is an HDF5 file, which this build of Annex cannot read; build it where "
-                     "libhdf5 is installed, or save the vectors as .npy",
-                     source->path);
-}
-
-annex_status hdf5_read_rows(struct source *source, uint64_t first, size_t n, void *elements,
-                            annex_error *error)
-{
-    (void)first;
-    (void)n;
-    (void)elements;
-    return error_set(error, ANNEX_UNSUPPORTED, "%s is an HDF5 file", source->path);
-}
-
-void hdf5_close(struct source *source)
-{
-    (void)source;
-}
-
-#endif
