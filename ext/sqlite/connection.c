@@ -4,9 +4,10 @@
  * Invariants
  *   1. The annex_db holds prepared statements, and sqlite3_close refuses while there are any.
  *      SQLite disconnects virtual tables before it looks, so the annex_db is closed by
- *      connection_detach, which xDisconnect of every table of Annex calls. connection_begin
- *      therefore makes sure that at least one of them (annex_indexes) is connected.
- *   2. A connection that was not closed after all (a statement of the user was still open) opens a
+ *      connection_detach_table, which xDisconnect of every table of Annex calls.
+ *      connection_begin therefore makes sure that at least one (annex_indexes) is connected.
+ *   2. A module that is registered anew goes before its tables do, so tables hold references too.
+ *   3. A connection that was not closed after all (a statement of the user was still open) opens a
  *      new annex_db with the next call.
  */
 #include <stdarg.h>
@@ -19,9 +20,9 @@ struct connection {
     annex_db *annex;
     sqlite3_stmt *poll; /* see connection_interrupted */
     unsigned references;
-    unsigned cursors; /* that use the annex_db */
-    bool detached;    /* close the annex_db when the last cursor is */
-    bool busy;        /* between connection_begin and connection_end */
+    unsigned users; /* cursors and a call that use the annex_db */
+    bool detached;  /* close the annex_db when the last of them ends */
+    bool busy;      /* between connection_begin and connection_end */
 };
 
 /*
@@ -49,14 +50,39 @@ void connection_hold(struct connection *connection)
     connection->references++;
 }
 
+/* Closes the annex_db, now or when nothing uses it any more. */
+static void connection_detach(struct connection *connection)
+{
+    connection->detached = connection->users > 0;
+    if (!connection->detached) {
+        annex_db_close(connection->annex);
+        sqlite3_finalize(connection->poll);
+        connection->annex = NULL;
+        connection->poll = NULL;
+    }
+}
+
 void connection_release(void *argument)
 {
     struct connection *connection = argument;
 
     if (--connection->references == 0) {
-        connection->cursors = 0;
+        connection->users = 0;
         connection_detach(connection);
         sqlite3_free(connection);
+    }
+}
+
+void connection_enter(struct connection *connection)
+{
+    connection->users++;
+}
+
+void connection_leave(struct connection *connection)
+{
+    connection->users--;
+    if (connection->detached) {
+        connection_detach(connection);
     }
 }
 
@@ -88,7 +114,7 @@ static void connection_message(void *context, annex_level level, const char *tex
 }
 
 /* Connects annex_indexes, so that its xDisconnect comes when the connection is closed. */
-static annex_status connection_attach(struct connection *connection, annex_error *error)
+static annex_status connection_await_close(struct connection *connection, annex_error *error)
 {
     sqlite3_stmt *statement = NULL;
     int code =
@@ -112,48 +138,28 @@ annex_status connection_begin(struct connection *connection, annex_db **annex, a
                                  "condition of an index cannot use its functions");
         return error->status;
     }
-    if (connection->annex == NULL) {
+    if (connection->annex == NULL || connection->detached) {
+        status = connection_await_close(connection, error);
+    }
+    if (status == ANNEX_OK && connection->annex == NULL) {
         annex_env env = annex_env_default();
 
         env.log = (annex_log){connection, connection_message, connection_interrupted};
-        status = connection_attach(connection, error);
-        if (status == ANNEX_OK) {
-            status = annex_db_adopt_sqlite(&env, connection->handle, &connection->annex, error);
-        }
+        status = annex_db_adopt_sqlite(&env, connection->handle, &connection->annex, error);
     }
-    connection->detached = false;
-    connection->busy = status == ANNEX_OK;
-    *annex = connection->annex;
+    if (status == ANNEX_OK) {
+        connection->busy = true;
+        connection->detached = false;
+        connection_enter(connection);
+        *annex = connection->annex;
+    }
     return status;
 }
 
 void connection_end(struct connection *connection)
 {
     connection->busy = false;
-}
-
-void connection_enter(struct connection *connection)
-{
-    connection->cursors++;
-}
-
-void connection_leave(struct connection *connection)
-{
-    connection->cursors--;
-    if (connection->detached) {
-        connection_detach(connection);
-    }
-}
-
-void connection_detach(struct connection *connection)
-{
-    connection->detached = connection->cursors > 0;
-    if (!connection->detached) {
-        annex_db_close(connection->annex);
-        sqlite3_finalize(connection->poll);
-        connection->annex = NULL;
-        connection->poll = NULL;
-    }
+    connection_leave(connection);
 }
 
 /* Since 3.41; the header may be older than the library. */
@@ -161,11 +167,18 @@ void connection_detach(struct connection *connection)
 #    define SQLITE_VTAB_USES_ALL_SCHEMAS 4
 #endif
 
-void connection_share_snapshot(sqlite3 *handle)
+void connection_attach_table(struct connection *connection)
 {
+    connection_hold(connection);
     if (sqlite3_libversion_number() >= 3041000) {
-        sqlite3_vtab_config(handle, SQLITE_VTAB_USES_ALL_SCHEMAS);
+        sqlite3_vtab_config(connection->handle, SQLITE_VTAB_USES_ALL_SCHEMAS);
     }
+}
+
+void connection_detach_table(struct connection *connection)
+{
+    connection_detach(connection);
+    connection_release(connection);
 }
 
 /* ---- Errors -----------------------------------------------------------------------------------*/

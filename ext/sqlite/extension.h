@@ -23,7 +23,7 @@ struct connection;
 
 /* One reference for the caller; NULL without memory. */
 struct connection *connection_new(sqlite3 *handle);
-/* Every registered function and module holds a reference, so that the last one frees. */
+/* Every function, module and table holds a reference, so that the last one frees. */
 void connection_hold(struct connection *connection);
 void connection_release(void *connection);
 
@@ -33,20 +33,12 @@ void connection_release(void *connection);
  */
 annex_status connection_begin(struct connection *connection, annex_db **annex, annex_error *error);
 void connection_end(struct connection *connection);
-/*
- * Tells that something of the annex_db is in use by a cursor, or no longer. connection_detach
- * closes the annex_db as soon as no cursor uses it; the next connection_begin opens a new one.
- */
+/* To be called in xConnect and xDisconnect of each table. The second closes the annex_db. */
+void connection_attach_table(struct connection *connection);
+void connection_detach_table(struct connection *connection);
+/* Between the two the annex_db stays: a cursor uses something of it. */
 void connection_enter(struct connection *connection);
 void connection_leave(struct connection *connection);
-void connection_detach(struct connection *connection);
-
-/*
- * To be called in xConnect: a statement that uses the table reads all attached databases in one
- * snapshot, which is the one that the search sees. Older versions of SQLite do so only for the
- * tables that the statement names.
- */
-void connection_share_snapshot(sqlite3 *handle);
 
 /* The result code of SQLite for a status. */
 int connection_code(annex_status status);

@@ -46,7 +46,7 @@ static int indexes_connect(sqlite3 *handle, void *connection, int n, const char 
     }
     *indexes = (struct indexes_table){.connection = connection};
     *table = &indexes->base;
-    connection_share_snapshot(handle);
+    connection_attach_table(connection);
     return SQLITE_OK;
 }
 
@@ -54,7 +54,7 @@ static int indexes_disconnect(sqlite3_vtab *table)
 {
     struct indexes_table *indexes = (struct indexes_table *)table;
 
-    connection_detach(indexes->connection);
+    connection_detach_table(indexes->connection);
     sqlite3_free(indexes);
     return SQLITE_OK;
 }

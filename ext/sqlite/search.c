@@ -84,7 +84,7 @@ static int search_connect_as(sqlite3 *handle, struct connection *connection, boo
     }
     *search = (struct search_table){.connection = connection, .within = within};
     *table = &search->base;
-    connection_share_snapshot(handle);
+    connection_attach_table(connection);
     return SQLITE_OK;
 }
 
@@ -110,7 +110,7 @@ static int search_disconnect(sqlite3_vtab *table)
 {
     struct search_table *search = (struct search_table *)table;
 
-    connection_detach(search->connection);
+    connection_detach_table(search->connection);
     sqlite3_free(search);
     return SQLITE_OK;
 }

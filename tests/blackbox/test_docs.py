@@ -1,0 +1,94 @@
+"""Runs what README.md and docs/*.md show.
+
+A document is run from top to bottom in a folder of its own that holds wordnet.db, a copy of the example
+database. Of its fenced blocks
+
+    ```sql   goes to the sqlite3 shell on wordnet.db, with annex.so loaded
+    ```sh    goes to bash, with the command `annex` on PATH
+
+and must succeed. A ```text block directly below is the output that must come, without regard to
+trailing spaces; `…` in it stands for any characters, a line of only `…` for any lines. Written on the
+line above a block,
+
+    <!-- fails -->     it must fail, and the text below is its error
+    <!-- not run -->   it is left out: what follows the words says why
+"""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import BUILD, EXTENSION, ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+REMARK = re.compile(r"<!--\s*(fails|not run)\b[^>]*-->\s*$")
+
+
+class Block:
+    """One example: where it stands, what it says, what must come of it."""
+
+    def __init__(self, document, match, expected):
+        before = document[: match.start()]
+        remark = REMARK.search(before)
+        self.line = before.count("\n") + 1
+        self.language = match.group(1)
+        self.text = match.group(2)
+        self.fails = bool(remark) and remark.group(1) == "fails"
+        self.runs = not (remark and remark.group(1) == "not run")
+        self.expected = expected
+
+
+def blocks_of(document):
+    matches = list(FENCE.finditer(document))
+    for match, following in zip(matches, [*matches[1:], None]):
+        if match.group(1) not in ("sql", "sh"):
+            continue
+        below = following and not document[match.end() : following.start()].strip()
+        expected = following.group(2) if below and following.group(1) == "text" else None
+        block = Block(document, match, expected)
+        if block.runs:
+            yield block
+
+
+def pattern_of(expected):
+    """The expected output as a regular expression over lines without trailing spaces."""
+    parts = []
+    for line in expected.rstrip("\n").split("\n"):
+        if line.strip() == "…":
+            parts.append(r"(?:[^\n]*\n)*")
+        else:
+            parts.append(r"[^\n]*".join(map(re.escape, line.rstrip().split("…"))) + r"\n")
+    return re.compile("".join(parts))
+
+
+def lines_of(output):
+    return "".join(line.rstrip() + "\n" for line in output.rstrip("\n").split("\n"))
+
+
+def run_block(block, folder, environment):
+    if block.language == "sql":
+        arguments = ["sqlite3", "-bail", "-batch", "-box", "-cmd", f".load {EXTENSION}", "wordnet.db"]
+        text = block.text
+    else:
+        arguments = ["bash", "-euo", "pipefail"]
+        text = block.text
+    return subprocess.run(arguments, input=text, cwd=folder, env=environment, text=True,
+                          capture_output=True, timeout=300)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_examples__do_what_the_document_says(path, tmp_path):
+    shutil.copyfile(ROOT / "examples" / "wordnet.db", tmp_path / "wordnet.db")
+    environment = dict(os.environ, PATH=f"{BUILD}:{os.environ['PATH']}", LC_ALL="C.UTF-8")
+    for block in blocks_of(path.read_text()):
+        where = f"{path.name}:{block.line}"
+        done = run_block(block, tmp_path, environment)
+        output = done.stderr if block.fails else done.stdout
+        assert (done.returncode != 0) == block.fails, f"{where}: {done.stderr or done.stdout}"
+        if block.expected is not None:
+            assert pattern_of(block.expected).fullmatch(lines_of(output)), (
+                f"{where}: the document says\n{block.expected}\nbut it gives\n{output}")
