@@ -115,7 +115,7 @@ def test_eval__several_threads_have_no_latencies(annex, graph):
 def test_eval__table_and_plot(annex, tmp_path, graph):
     done = annex("eval", "my.annex", "--queries", "data.hdf5", "--efforts", "10,20,40",
                  "--plot", "a.svg")
-    assert re.search(r"^ *20 +0\.\d+ +\d+", done.stdout, re.M)
+    assert re.search(r"^ *20 +[01][\d.]* +\d+", done.stdout, re.M)
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 3
@@ -123,10 +123,7 @@ def test_eval__table_and_plot(annex, tmp_path, graph):
         assert 0 < float(circle.get("cx")) < 720 and 0 < float(circle.get("cy")) < 440
 
 
-def test_eval__wrong_dimension_and_no_rows(annex, tmp_path, graph):
+def test_eval__wrong_or_missing_queries(annex, tmp_path, graph):
     np.save(tmp_path / "q.npy", np.ones((3, 7), "f4"))
     assert "7" in annex("eval", "my.annex", "--queries", "q.npy", code=1).stderr
     annex("eval", "my.annex", "--queries", "missing.npy", code=3)
-    np.save(tmp_path / "none.npy", np.zeros((0, 7), "f4"))
-    annex("build", "none.npy", "-o", "none.annex")
-    annex("eval", "none.annex", "--queries", "q.npy", code=1)
