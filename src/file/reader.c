@@ -2,8 +2,8 @@
  * reader.c - annex_reader: the rows of one file of vectors, or of all files in a folder.
  *
  * Invariants
- *   1. All files have one kind, one type of element and one dimension; files without rows are
- *      passed over.
+ *   1. All files have one kind, one type of element and one dimension. No rows are fine; empty
+ *      files, which say no dimension, are passed over.
  *   2. Memory does not grow with the number of rows: a block of rows as stored and the same block
  *      as f32, a few MiB each, and a path and a number for each file.
  *   3. One file is open at a time. Its header is read and checked anew whenever it is opened.
@@ -46,7 +46,7 @@ static annex_status reader_open_file(annex_reader *reader, size_t i, annex_error
                        error);
 }
 
-/* The first file with rows says what the reader holds. */
+/* The first file that says a dimension says what the reader holds. */
 static void reader_take_shape(annex_reader *reader)
 {
     const struct source *source = &reader->source;
@@ -84,10 +84,9 @@ static annex_status reader_open_files(annex_reader *reader, annex_error *error)
     for (size_t i = 0; i < reader->listing.n; i++) {
         TRY(reader_open_file(reader, i, error));
         reader->first_rows[i] = info->rows;
-        if (reader->source.rows > 0) {
-            if (info->rows == 0) {
-                reader_take_shape(reader);
-            }
+        if (info->dimension == 0) {
+            reader_take_shape(reader);
+        } else if (reader->source.dimension > 0) {
             TRY(reader_check_shape(reader, error));
         }
         if (!checked_add(info->rows, reader->source.rows, &info->rows)) {
@@ -189,8 +188,9 @@ annex_status annex_reader_open(const annex_env *env, const char *path, const cha
     TRY_CLEANUP(memory_new(env, new_reader->listing.n + 1, sizeof *new_reader->first_rows,
                            &new_reader->first_rows, error));
     TRY_CLEANUP(reader_open_files(new_reader, error));
-    if (new_reader->info.rows == 0) {
-        status = error_set(error, ANNEX_INVALID, "%s has no rows", path);
+    if (new_reader->info.dimension == 0) {
+        status =
+            error_set(error, ANNEX_INVALID, "%s is empty: it does not even say a dimension", path);
         goto cleanup;
     }
     TRY_CLEANUP(reader_new_blocks(new_reader, error));

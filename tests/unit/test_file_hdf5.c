@@ -129,6 +129,17 @@ static void hdf5__every_type__is_read(void **state)
     H5Tclose(little_half);
 }
 
+static void hdf5__no_rows__are_read_as_none(void **state)
+{
+    static const hsize_t shape[] = {0, 3};
+    hid_t file = create_file("a.hdf5");
+
+    (void)state;
+    put_dataset(file, "train", 2, shape, H5T_IEEE_F32LE, 0, NULL);
+    H5Fclose(file);
+    files_assert_rows("a.hdf5", "hdf5", ANNEX_F32, files_six, 0, 3);
+}
+
 static void hdf5__data_sets__are_chosen_by_name(void **state)
 {
     static const hsize_t shape[] = {1, 2};
@@ -242,7 +253,6 @@ static void hdf5__many_rows_in_large_compressed_chunks__are_read_in_bounded_memo
 static void hdf5__odd_data_sets__are_refused(void **state)
 {
     static const hsize_t three[] = {1, 2, 3};
-    static const hsize_t no_rows[] = {0, 3};
     static const hsize_t no_columns[] = {3, 0};
     static const hsize_t wide[] = {1, 65536};
     static const struct {
@@ -254,7 +264,6 @@ static void hdf5__odd_data_sets__are_refused(void **state)
         {"group", ANNEX_NOT_FOUND, "has no data set \"group\""},
         {"flat", ANNEX_INVALID, "has 1 dimensions; rows of vectors have two"},
         {"deep", ANNEX_INVALID, "has 3 dimensions; rows of vectors have two"},
-        {"no rows", ANNEX_INVALID, "has no rows"},
         {"no columns", ANNEX_INVALID, "rows of 0 elements"},
         {"wide", ANNEX_INVALID, "rows of 65536 elements"},
         {"text", ANNEX_UNSUPPORTED, "neither floating-point numbers nor integers"},
@@ -266,7 +275,6 @@ static void hdf5__odd_data_sets__are_refused(void **state)
     H5Gclose(H5Gcreate2(file, "group", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
     put_dataset(file, "flat", 1, three, H5T_IEEE_F32LE, 0, values);
     put_dataset(file, "deep", 3, three, H5T_IEEE_F32LE, 0, values);
-    put_dataset(file, "no rows", 2, no_rows, H5T_IEEE_F32LE, 0, NULL);
     put_dataset(file, "no columns", 2, no_columns, H5T_IEEE_F32LE, 0, NULL);
     put_dataset(file, "wide", 2, wide, H5T_IEEE_F32LE, 0, NULL);
     put_dataset(file, "text", 2, three, text, 0, NULL);
@@ -348,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #ifdef HAVE_HDF5
         cmocka_unit_test(hdf5__every_type__is_read),
+        cmocka_unit_test(hdf5__no_rows__are_read_as_none),
         cmocka_unit_test(hdf5__data_sets__are_chosen_by_name),
         cmocka_unit_test(hdf5__the_attribute_distance__is_the_metric),
         cmocka_unit_test(hdf5__an_attribute_distance_that_is_no_text__is_passed_over),

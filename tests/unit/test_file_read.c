@@ -138,8 +138,6 @@ static void npy__shapes_that_are_no_rows_of_vectors__are_refused(void **state)
     files_assert_refused("a.npy", ANNEX_INVALID, "an array of three or more dimensions");
     files_put_npy("a.npy", 1, NPY_HEADER("<f4", "(1, 1, 1, 2, 3)"), files_six, sizeof files_six);
     files_assert_refused("a.npy", ANNEX_INVALID, "an array of three or more dimensions");
-    files_put_npy("a.npy", 1, NPY_HEADER("<f4", "(0, 3)"), files_six, 0);
-    files_assert_refused("a.npy", ANNEX_INVALID, "has no rows");
     files_put_npy("a.npy", 1, NPY_HEADER("<f4", "(6, 0)"), files_six, 0);
     files_assert_refused("a.npy", ANNEX_INVALID, "rows of 0 elements; a vector has 1 to 65535");
     files_put_npy("a.npy", 1, NPY_HEADER("<f4", "(1, 65536)"), files_six, sizeof files_six);
@@ -205,7 +203,7 @@ static void fvecs__odd_files__are_refused(void **state)
 
     (void)state;
     files_put("a.fvecs", "", 0);
-    files_assert_refused("a.fvecs", ANNEX_INVALID, "has no rows");
+    files_assert_refused("a.fvecs", ANNEX_INVALID, "is empty");
     files_put("a.fvecs", file, 3);
     files_assert_refused("a.fvecs", ANNEX_DAMAGED, "is cut off: it ends after 3 bytes");
     files_put("a.fvecs", file, 23);
@@ -258,7 +256,6 @@ static void fbin__every_kind__is_read(void **state)
 static void fbin__odd_files__are_refused(void **state)
 {
     static const uint32_t file[] = {2, 2, 0, 0, 0, 0, 0};
-    static const uint32_t no_rows[] = {0, 2};
     static const uint32_t no_columns[] = {2, 0};
     static const uint32_t huge[] = {0xffffffff, 65535, 0};
 
@@ -270,8 +267,6 @@ static void fbin__odd_files__are_refused(void **state)
                          "20 bytes, but 2 rows of 2 f32, as its header says");
     files_put("a.fbin", file, 28);
     files_assert_refused("a.fbin", ANNEX_DAMAGED, "need 24: it is of another kind");
-    files_put("a.fbin", no_rows, sizeof no_rows);
-    files_assert_refused("a.fbin", ANNEX_INVALID, "has no rows");
     files_put("a.fbin", no_columns, sizeof no_columns);
     files_assert_refused("a.fbin", ANNEX_INVALID, "rows of 0 elements");
     files_put("a.fbin", huge, sizeof huge);
@@ -307,6 +302,7 @@ static void folder__its_files__are_read_in_the_order_of_names(void **state)
     files_put_npy("a2.npy", 1, NPY_HEADER("<f4", "(0, 2)"), expected, 0);
     files_put_npy("c.npy", 1, NPY_HEADER("<f4", "(1, 2)"), expected + 6, 8);
     files_put_npy(".hidden.npy", 1, NPY_HEADER("<f4", "(6,)"), files_six, sizeof files_six);
+    files_put("a.fvecs", "", 0);
     files_put("README", "not vectors", 11);
     files_put("metadata.json", "{}", 2);
     assert_int_equal(mkdir(files_path("x.npy"), 0700), 0);
@@ -341,9 +337,9 @@ static void folder__without_vectors__is_refused(void **state)
     (void)state;
     files_clear();
     files_assert_refused(".", ANNEX_NOT_FOUND, "holds no files of vectors");
-    files_put_npy("a.npy", 1, NPY_HEADER("<f4", "(0, 2)"), files_six, 0);
     files_put("b.fvecs", "", 0);
-    files_assert_refused(".", ANNEX_INVALID, "has no rows");
+    files_put("c.bvecs", "", 0);
+    files_assert_refused(".", ANNEX_INVALID, "is empty");
     files_clear();
 }
 
@@ -369,6 +365,20 @@ static void folder__a_file_that_changes__stops_the_reading(void **state)
     assert_int_equal(rows.next(rows.context, &batch, &error), ANNEX_OK);
     assert_int_equal(batch.n, 1);
     annex_reader_close(reader);
+    files_clear();
+}
+
+static void open__no_rows__are_read_as_none(void **state)
+{
+    static const uint32_t fbin[] = {0, 2};
+
+    (void)state;
+    files_clear();
+    files_put_npy("a.npy", 1, NPY_HEADER("<f2", "(0, 3)"), files_six, 0);
+    files_assert_rows("a.npy", "npy", ANNEX_F16, files_six, 0, 3);
+    files_assert_rows(".", "npy", ANNEX_F16, files_six, 0, 3);
+    files_put("a.fbin", fbin, sizeof fbin);
+    files_assert_rows("a.fbin", "fbin", ANNEX_F32, files_six, 0, 2);
     files_clear();
 }
 
@@ -519,6 +529,7 @@ int main(void)
         cmocka_unit_test(folder__its_files__are_read_in_the_order_of_names),
         cmocka_unit_test(folder__files_that_are_not_alike__are_refused),
         cmocka_unit_test(folder__without_vectors__is_refused),
+        cmocka_unit_test(open__no_rows__are_read_as_none),
         cmocka_unit_test(folder__a_file_that_changes__stops_the_reading),
         cmocka_unit_test(integers__of_any_rows__are_exact),
         cmocka_unit_test(integers__of_narrow_types_and_between_batches__leave_the_batch_alone),

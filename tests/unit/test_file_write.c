@@ -160,6 +160,15 @@ static void write__npy__is_what_numpy_writes(void **state)
     assert_memory_equal(found, expected, sizeof expected);
 }
 
+static void write__no_rows__read_back_as_none(void **state)
+{
+    (void)state;
+    assert_int_equal(write_vectors("a.npy", NULL, 0, 3, ANNEX_I8, NULL), ANNEX_OK);
+    files_assert_rows("a.npy", "npy", ANNEX_I8, files_six, 0, 3);
+    assert_int_equal(write_vectors("a.u8bin", NULL, 0, 3, ANNEX_U8, NULL), ANNEX_OK);
+    files_assert_rows("a.u8bin", "u8bin", ANNEX_U8, files_six, 0, 3);
+}
+
 static void write__f16__rounds_to_nearest_even(void **state)
 {
     static const float from[] = {0x1.002p0f, 0x1.006p0f, 0x1.0021p0f, 65504.0f,
@@ -279,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(write_and_read__many_rows__stay_the_same_in_bounded_memory),
         cmocka_unit_test(write__npy__is_what_numpy_writes),
+        cmocka_unit_test(write__no_rows__read_back_as_none),
         cmocka_unit_test(write__f16__rounds_to_nearest_even),
         cmocka_unit_test(write__every_f16__comes_back),
         cmocka_unit_test(write__values_that_do_not_fit__are_refused_with_row_and_element),
