@@ -228,10 +228,18 @@ def test_build__zero_rows_under_cosine_are_left_out(annex, tmp_path, rows):
     assert {hit["key"] for hit in hits} == set(range(50)) - {3, 4, 7}
 
 
-def test_build__a_file_without_rows_says_so(annex, tmp_path):
+def test_build__no_rows_make_an_empty_index(annex, tmp_path):
     np.save(tmp_path / "none.npy", np.zeros((0, 8), "f4"))
-    assert "no rows" in annex("build", "none.npy", "-o", "my.annex", code=1).stderr
-    assert not (tmp_path / "my.annex").exists()
+    annex("build", "none.npy", "-o", "my.annex")
+    query = as_query(np.ones(8))
+    assert json.loads(annex("search", "my.annex", "--query", query, "--json").stdout) == []
+    annex("search", "my.annex", "--like", "0", code=3)
+    groups = annex("search", "my.annex", "--query-file", "none.npy", "--json").stdout
+    assert json.loads(groups) == []
+    assert json.loads(annex("info", "my.annex", "--json").stdout)["rows"] == 0
+    annex("check", "my.annex")
+    done = annex("eval", "my.annex", "--queries", "none.npy", code=1)
+    assert "no rows" in done.stderr
 
 
 def test_build__memory_that_cannot_suffice_is_refused(annex, tmp_path, index):
