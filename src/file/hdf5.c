@@ -164,6 +164,33 @@ static annex_status hdf5_read_type(struct source *source, annex_error *error)
     return ANNEX_OK;
 }
 
+/* Compression that this libhdf5 does not know is no damage, and can be said before reading. */
+static annex_status hdf5_check_filters(const struct source *source, annex_error *error)
+{
+    hid_t creation = H5Dget_create_plist(source->hdf5->dataset);
+    int n = H5Pget_nfilters(creation);
+    char name[32] = "";
+    bool available = true;
+
+    for (int i = 0; i < n && available; i++) {
+        unsigned flags;
+        size_t values = 0;
+        H5Z_filter_t filter =
+            H5Pget_filter2(creation, (unsigned)i, &flags, &values, NULL, sizeof name, name, NULL);
+
+        available = H5Zfilter_avail(filter) > 0;
+    }
+    H5Pclose(creation);
+    if (!available) {
+        name[sizeof name - 1] = '\0';
+        return error_set(error, ANNEX_UNSUPPORTED,
+                         "data set \"%s\" of %s is compressed by \"%s\", which the installed "
+                         "libhdf5 does not have; write it with gzip, or without compression",
+                         hdf5_dataset_name(source), source->path, name);
+    }
+    return ANNEX_OK;
+}
+
 /* Bytes of the chunks that one row touches; 0 when the data set is not cut into chunks. */
 static uint64_t hdf5_chunk_row_bytes(const struct source *source)
 {
@@ -272,6 +299,7 @@ annex_status hdf5_read_header(struct source *source, annex_error *error)
     TRY_CLEANUP(hdf5_open_file(source, error));
     TRY_CLEANUP(hdf5_read_shape(source, error));
     TRY_CLEANUP(hdf5_read_type(source, error));
+    TRY_CLEANUP(hdf5_check_filters(source, error));
     hdf5_read_metric(source);
     TRY_CLEANUP(hdf5_enlarge_cache(source, error));
 
