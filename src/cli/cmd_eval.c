@@ -86,16 +86,13 @@ static void print_for_people(const struct evaluation *evaluation, const char *cp
 {
     static const char *const columns[] = {"effort", "recall", "queries/s",
                                           "p50 us", "p99 us", "distances"};
-    char size[32], threads[32] = "all threads";
+    char size[32];
     out_format_size(evaluation->info.bytes, size, sizeof(size));
-    if (evaluation->threads > 0) {
-        snprintf(threads, sizeof(threads), "%" PRIu32 " thread%s", evaluation->threads,
-                 evaluation->threads > 1 ? "s" : "");
-    }
-    printf("%" PRIu64 " rows of %" PRIu32 " elements, %s, %s; %zu queries, k = %zu, %s\n",
+    printf("%" PRIu64 " rows of %" PRIu32 " elements, %s, %s; %zu queries, k = %zu, %" PRIu32
+           " thread%s\n",
            evaluation->info.rows, evaluation->info.dimension,
            annex_metric_name(evaluation->info.metric), size, evaluation->queries.n, evaluation->k,
-           threads);
+           evaluation->threads, evaluation->threads > 1 ? "s" : "");
     printf("%s, %s; exact search %.0f queries/s\n\n", cpu, annex_isa(), evaluation->exact_qps);
     struct list list;
     list_begin(&list, OUT_TABLE, columns, ARRAY_LENGTH(columns), false);
@@ -141,6 +138,9 @@ static annex_status prepare(struct evaluation *evaluation, annex_error *error)
     evaluation->threads = session_has(session, OPTION_THREADS)
                               ? (uint32_t)session_option(session, OPTION_THREADS)->count
                               : 1;
+    if (evaluation->threads == 0) {
+        evaluation->threads = session->env.threads.count(session->env.threads.context);
+    }
     size_t n = evaluation->queries.n;
     evaluation->truth = session_memory(n, evaluation->k * sizeof(uint32_t));
     evaluation->hits = session_memory(n, evaluation->k * sizeof(annex_hit));

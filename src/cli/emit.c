@@ -142,5 +142,8 @@ void emit_null(struct emitter *json)
 void emit_raw(struct emitter *json, const char *text)
 {
     before_value(json);
-    fputs(text, json->file);
+    for (; *text != '\0'; text++) {
+        /* Line ends can only stand between tokens; they would break one object a line. */
+        fputc((unsigned char)*text < 0x20 ? ' ' : *text, json->file);
+    }
 }

@@ -31,12 +31,12 @@ struct evaluation {
     const annex_index *index;
     annex_index_info info;
     struct queries queries;
-    size_t k;         /* at most the rows of the index */
-    uint32_t threads; /* 0: all */
-    uint32_t *truth;  /* [n x k] rows of the index, ascending */
-    double *limits;   /* [n] the distance of the k-th nearest with slack; NULL: rows alone count */
-    annex_hit *hits;  /* [n x k] of the last search */
-    size_t *found;    /* [n] */
+    size_t k; /* at most the rows of the index */
+    uint32_t threads;
+    uint32_t *truth; /* [n x k] rows of the index, ascending */
+    double *limits;  /* [n] the distance of the k-th nearest with slack; NULL: rows alone count */
+    annex_hit *hits; /* [n x k] of the last search */
+    size_t *found;   /* [n] */
     double exact_qps;
     struct point points[MEASURE_POINTS];
     size_t n_points;
