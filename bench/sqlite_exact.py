@@ -122,11 +122,11 @@ def timed_answer(connection, sql, blob):
     return (time.perf_counter() - start) * 1e3, keys
 
 
-def alternate(contestants, base, queries):
+def alternate(contestants, queries, truth):
     """Ask all in turn, query by query: milliseconds of each, and answers that were wrong."""
     took = {name: [] for name in contestants}
     wrong = dict.fromkeys(contestants, 0)
-    for query, (distances, limit) in zip(queries, brute_force(base, queries)):
+    for query, (distances, limit) in zip(queries, truth):
         for name, (connection, sql) in contestants.items():
             milliseconds, keys = timed_answer(connection, sql, query.tobytes())
             took[name].append(milliseconds)
@@ -175,8 +175,9 @@ def measure(engines, base, queries):
     roomy = connect(vec)
     roomy.execute(f"PRAGMA cache_size = -{BIG_CACHE_KB}")
     contestants["sqlite_vec_big_cache"] = (roomy, vec.sql)
-    alternate(contestants, base, queries[:2])  # warm: maps, page caches, first-use work
-    took, wrong = alternate(contestants, base, queries)
+    truth = list(brute_force(base, queries))
+    alternate(contestants, queries[:2], truth)  # warm: maps, page caches, first-use work
+    took, wrong = alternate(contestants, queries, truth)
     return {
         "prepare_seconds": prepared,
         "median_ms": {name: statistics.median(times) for name, times in took.items()},
@@ -188,7 +189,7 @@ def measure(engines, base, queries):
 
 def print_table(result, engines):
     labels = {engine.name: engine.label for engine in engines}
-    labels["sqlite_vec_big_cache"] = "  the same, 400 MB page cache"
+    labels["sqlite_vec_big_cache"] = "sqlite-vec, 400 MB page cache"
     print(f"\nexact search in SQLite {sqlite3.sqlite_version}: {result['rows']:,} x {DIMENSION} "
           f"f32 ({result['vectors']}), k {K}, {result['queries']} queries in turn")
     print(f"{'':<32}{'median ms':>10}{'fastest ms':>12}{'GB/s':>7}{'wrong':>7}"
@@ -202,7 +203,7 @@ def print_table(result, engines):
               f"{'' if first is None else format(first, '.1f'):>16}"
               f"{'' if prepared is None else format(prepared, '.1f'):>10}")
     for name, times in result["ratios"].items():
-        print(f"annex is {times:.1f} x as fast as {labels[name].strip()}")
+        print(f"annex is {times:.1f} x as fast as {labels[name]}")
     if "annex_without_cache" in result["first_answer_ms"]:
         print(f"first answer in a new process with Annex's cache file removed: "
               f"{result['first_answer_ms']['annex_without_cache']:.0f} ms")
