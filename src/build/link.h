@@ -1,0 +1,68 @@
+/*
+ * link.h - making the graph: which rows become neighbours.
+ *
+ * Rows are inserted in a seeded random order, in batches that double up to 2 % of what is there. Every
+ * row of a batch searches the same frozen graph, is linked to what it met after pruning, and then all
+ * reverse edges of the batch are added, target by target (Dobson et al., ParlayANN, PPoPP 2024). So the
+ * graph does not depend on the number of threads.
+ *
+ * Pruning (Subramanya et al., DiskANN, NeurIPS 2019, algorithm 2): going from the nearest candidate
+ * outward, a candidate is dropped when a neighbour already chosen is nearer to it, by the factor
+ * alpha, than the row itself is.
+ *
+ * Invariants
+ *   1. All decisions use scores of codes and the total order (score, id): the same rows and options
+ *      give the same graph on any processor.
+ *   2. A row's neighbours are distinct, never the row itself, and at most `degree`.
+ *   3. Every linked row can be reached from the entries when linking is done.
+ * Does not: code rows, write files, find duplicates.
+ */
+#ifndef ANNEX_LINK_H
+#define ANNEX_LINK_H
+
+#include "index/graph.h"
+
+struct link_options {
+    uint32_t degree;
+    uint32_t effort; /* candidates kept by the search of an insertion */
+    float alpha;     /* of distances, not squared ones; > 1 keeps longer edges */
+    uint32_t threads;
+};
+
+/* Working memory of one thread. */
+struct linker {
+    const struct graph *graph;
+    struct link_options options;
+    struct walk walk;
+    struct query row;       /* the row that is linked */
+    struct query candidate; /* the candidate that is tested */
+    void *query_memory;
+    walk_item *items; /* [max_items] candidates of one row */
+    uint32_t max_items;
+};
+
+annex_status linker_new(const annex_env *env, const struct graph *graph,
+                        const struct link_options *options, struct linker *linker,
+                        annex_error *error);
+void linker_free(const annex_env *env, struct linker *linker);
+/*
+ * Chooses neighbours of the row in linker->row among items[0..n) sorted; at most `degree`, written to
+ * chosen. Returns how many.
+ */
+uint32_t linker_prune(struct linker *linker, const walk_item *items, uint32_t n, uint32_t degree,
+                      uint32_t *chosen);
+/* Searches for `row` and writes its neighbours, closed by GRAPH_END. */
+void linker_insert(struct linker *linker, uint32_t row, uint32_t *neighbours);
+/* Adds edges target -> sources[0..n) to the target's list, pruning it when it overflows. */
+void linker_add_reverse(struct linker *linker, uint32_t target, const uint32_t *sources, uint32_t n,
+                        uint32_t *neighbours);
+
+/*
+ * Links rows order[0..n) into `neighbours` ([slots x degree]), which starts full of GRAPH_END where
+ * nothing is linked yet; rows in order[0..n_linked) already are. Progress "linking".
+ */
+annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neighbours,
+                       const struct link_options *options, const uint32_t *order,
+                       uint32_t n_linked, uint32_t n, annex_error *error);
+
+#endif

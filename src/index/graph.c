@@ -1,0 +1,198 @@
+/*
+ * graph.c - the walk. The inner loop of Annex: every line here is paid a thousand times a query.
+ *
+ * One hop takes the EXPAND best unexpanded rows at once, gathers their unvisited neighbours, scores
+ * them in one call (which prefetches codes ahead), and merges the few that are good enough into the
+ * pool. Nothing is allocated.
+ */
+#include "index/graph.h"
+
+enum {
+    EXPAND = 2, /* rows expanded in one hop: their cache misses overlap */
+    TOUCHED = 1 << 14
+};
+
+annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
+                      uint32_t expanded_capacity, struct walk *walk, annex_error *error)
+{
+    *walk = (struct walk){.capacity = capacity,
+                          .slots = slots,
+                          .touched_capacity = MIN(slots, TOUCHED),
+                          .expanded_capacity = expanded_capacity};
+    annex_status status = memory_new(env, capacity, sizeof *walk->pool, &walk->pool, error);
+    if (!status) {
+        status = memory_new(env, bitmap_words(slots), 8, &walk->visited, error);
+    }
+    if (!status) {
+        status = memory_new(env, walk->touched_capacity + 1, 4, &walk->touched, error);
+    }
+    if (!status) {
+        status = memory_new(env, expanded_capacity, sizeof *walk->expanded, &walk->expanded, error);
+    }
+    if (status) {
+        walk_free(env, walk);
+    }
+    return status;
+}
+
+void walk_free(const annex_env *env, struct walk *walk)
+{
+    memory_free(env, walk->pool, walk->capacity, sizeof *walk->pool);
+    memory_free(env, walk->visited, bitmap_words(walk->slots), 8);
+    memory_free(env, walk->touched, walk->touched_capacity + 1, 4);
+    memory_free(env, walk->expanded, walk->expanded_capacity, sizeof *walk->expanded);
+    *walk = (struct walk){0};
+}
+
+/*
+ * Appends `id` to ids[n] unless the walk has seen it. Half of all neighbours have been seen and no
+ * branch predictor can tell which: the stores are made in any case and only the counts depend.
+ */
+static inline uint32_t visit(struct walk *walk, uint32_t id, uint32_t *ids, uint32_t n)
+{
+    uint64_t *word = &walk->visited[id / 64];
+    uint32_t fresh = !(*word >> (id % 64) & 1);
+    *word |= UINT64_C(1) << (id % 64);
+    ids[n] = id;
+    walk->touched[MIN(walk->n_touched, walk->touched_capacity)] = id;
+    walk->n_touched += fresh;
+    return n + fresh;
+}
+
+static void forget_visits(struct walk *walk)
+{
+    if (walk->n_touched > walk->touched_capacity) {
+        memset(walk->visited, 0, bitmap_words(walk->slots) * 8);
+    }
+    for (uint32_t i = 0; i < MIN(walk->n_touched, walk->touched_capacity); i++) {
+        walk->visited[walk->touched[i] / 64] = 0;
+    }
+    walk->n_touched = 0;
+}
+
+static void sort_items(walk_item *items, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        walk_item item = items[i];
+        uint32_t j = i;
+        for (; j > 0 && items[j - 1] > item; j--) {
+            items[j] = items[j - 1];
+        }
+        items[j] = item;
+    }
+}
+
+/* Merges n sorted items into the pool from the back; returns the lowest position that changed. */
+static uint32_t merge(struct walk *walk, const walk_item *items, uint32_t n)
+{
+    walk_item *pool = walk->pool;
+    uint32_t size = walk->size, capacity = walk->capacity;
+    uint32_t out = size + n;
+    walk->size = MIN(out, capacity);
+    while (n > 0) {
+        walk_item item;
+        if (size > 0 && pool[size - 1] > items[n - 1]) {
+            item = pool[--size];
+        } else {
+            item = items[--n];
+        }
+        if (--out < capacity) {
+            pool[out] = item;
+        }
+    }
+    return out;
+}
+
+/* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed. */
+static uint32_t absorb(const struct graph *graph, const struct query *query, struct walk *walk,
+                       const uint32_t *ids, uint32_t n)
+{
+    float scores[EXPAND * GRAPH_MAX_DEGREE];
+    walk_item items[EXPAND * GRAPH_MAX_DEGREE];
+    codec_score(query, graph->rows, ids, n, scores);
+    walk->scored += n;
+    walk_item worst = walk->size == walk->capacity ? walk->pool[walk->size - 1] : UINT64_MAX;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        walk_item item = walk_item_of(scores[i], ids[i]);
+        items[kept] = item;
+        kept += item < worst;
+    }
+    sort_items(items, kept);
+    return kept ? merge(walk, items, kept) : UINT32_MAX;
+}
+
+static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id, uint32_t *ids,
+                       uint32_t n)
+{
+    const uint32_t *row = graph->neighbours + (size_t)id * graph->degree;
+    for (uint32_t i = 0; i < graph->degree; i++) {
+        uint32_t neighbour = row[i];
+        if (neighbour >= graph->slots) {
+            break; /* GRAPH_END, or damage */
+        }
+        n = visit(walk, neighbour, ids, n);
+    }
+    return n;
+}
+
+static void prefetch_row(const struct graph *graph, uint32_t id)
+{
+    const char *row = (const char *)(graph->neighbours + (size_t)id * graph->degree);
+    for (uint32_t j = 0; j < graph->degree * 4; j += 64) {
+        __builtin_prefetch(row + j);
+    }
+}
+
+void graph_walk(const struct graph *graph, const struct query *query, uint32_t window,
+                struct walk *walk)
+{
+    uint32_t ids[EXPAND * GRAPH_MAX_DEGREE + 1];
+    assert(graph->n_entries <= GRAPH_MAX_ENTRIES && window <= walk->capacity);
+    walk->size = walk->n_expanded = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < graph->n_entries; i++) {
+        if (graph->entries[i] < graph->slots) {
+            n = visit(walk, graph->entries[i], ids, n);
+        }
+    }
+    absorb(graph, query, walk, ids, n);
+    uint32_t cursor = 0;
+    for (;;) {
+        uint32_t limit = MIN(window, walk->size);
+        uint32_t best[EXPAND], n_best = 0;
+        for (; cursor < limit && n_best < EXPAND; cursor++) {
+            if (!(walk->pool[cursor] & 1)) {
+                if (walk->n_expanded < walk->expanded_capacity) {
+                    walk->expanded[walk->n_expanded++] = walk->pool[cursor];
+                }
+                walk->pool[cursor] |= 1;
+                best[n_best++] = walk_id(walk->pool[cursor]);
+            }
+        }
+        if (n_best == 0) {
+            break;
+        }
+        n = 0;
+        for (uint32_t i = 0; i < n_best; i++) {
+            n = gather(graph, walk, best[i], ids, n);
+        }
+        /* Likely next: unless something nearer turns up, these are expanded in the next hop. */
+        for (uint32_t i = cursor, ahead = 0; i < limit && ahead < EXPAND; i++) {
+            if (!(walk->pool[i] & 1)) {
+                prefetch_row(graph, walk_id(walk->pool[i]));
+                ahead++;
+            }
+        }
+        uint32_t lowest = absorb(graph, query, walk, ids, n);
+        for (uint32_t i = lowest, near = 0; i < walk->size && near < EXPAND; i++) {
+            if (!(walk->pool[i] & 1)) {
+                prefetch_row(graph, walk_id(walk->pool[i]));
+                near++;
+            }
+        }
+        cursor = MIN(cursor, lowest);
+        walk->hops += n_best;
+    }
+    forget_visits(walk);
+}

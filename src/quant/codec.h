@@ -1,0 +1,125 @@
+/*
+ * codec.h - how a vector becomes a code, and how codes are compared with a query.
+ *
+ * One row in memory: [ code, code_bytes | f32 scale | f32 bias ], row_bytes apart.
+ *
+ *   l2, cosine, ip   code j is a byte c; the value it stands for is center[j] + scale * (c - 128).
+ *                    `scale` belongs to the row (Aguerrebere et al., LVQ, VLDB 2023), so that rows of
+ *                    different spread keep their precision. Cosine rows are unit vectors under l2.
+ *   l1               the same with one scale and center for the whole index.
+ *   hamming, jaccard code = the packed bits, padded with zero; bias = number of set bits.
+ *
+ * A query is prepared once (struct query) and then scores any number of rows. Scores are "order
+ * distances": cheap numbers that rank like the metric (squared distances for l2 and cosine).
+ * codec_distance turns one into the distance that users see.
+ *
+ * Invariants
+ *   1. Scores depend on the row and the query only: not on the processor, not on neighbours in a batch
+ *      (exact integer products, then one float formula in one order).
+ *   2. |true order root - code's| is bounded by `errors`: see codec_lower.
+ *   3. Padding bytes hold 128 (q8) or 0 (bits), which contribute nothing.
+ * Does not: keep rows, reject NaN (callers do), know of graphs.
+ */
+#ifndef ANNEX_CODEC_H
+#define ANNEX_CODEC_H
+
+#include "base/base.h"
+#include "kernel/kernel.h"
+
+#define CODEC_TERM_BYTES 8
+
+struct codec {
+    const struct kernels *kernels;
+    annex_metric metric;
+    uint32_t dimension;
+    uint32_t code_bytes; /* padded to the kernels' multiple */
+    uint32_t row_bytes;
+    bool lossless;       /* codes hold the vectors exactly */
+    float fixed_scale;   /* > 0: every row has this scale (l1, lossless) */
+    float max_norm;      /* ip: largest norm of a row */
+    const float *center; /* [dimension]; NULL for bits */
+};
+
+/* What has to be known about all rows before the first is coded. Gathered in row order. */
+struct codec_survey {
+    uint64_t n;
+    double *sum; /* [dimension] */
+    float min, max;
+    double max_norm_squared;
+    bool integral; /* every element is a whole number */
+};
+
+/* A query ready to score rows. Lives as long as its memory, which codec_query_new allocates. */
+struct query {
+    const struct codec *codec;
+    float *vector;     /* [dimension] as given, unit length under cosine; bits: NULL */
+    uint8_t *code;     /* [code_bytes] s8, or u8 for l1, or bits */
+    int8_t *fine;      /* [code_bytes] what `code` leaves over, 1/256 of its unit; exact scans */
+    float scale;       /* unit of `code` */
+    int32_t offset;    /* 128 * sum of code: rows are u8 with an offset of 128 */
+    int32_t fine_offset;
+    /* score = a + b * bias + c * scale * dot */
+    float a, b, c;
+    float norm;        /* of the centred query */
+    float residual;    /* norm of what code + fine lose */
+    bool exact;        /* scores are exact: the codec and this query lose nothing */
+};
+
+/* The nearest whole number, ties to even, of |x| < 2^22: compilers vectorise it for any processor. */
+static inline float codec_round(float x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23: from here on floats are whole numbers */
+    return (x + shift) - shift;
+}
+
+bool codec_is_bits(annex_metric metric);
+/* Bytes of a vector as given by the user. */
+size_t codec_vector_bytes(const struct codec *codec);
+
+annex_status codec_survey_new(const annex_env *env, uint32_t dimension, struct codec_survey *survey,
+                              annex_error *error);
+void codec_survey_add(struct codec_survey *survey, uint32_t dimension, const float *vector);
+void codec_survey_free(const annex_env *env, uint32_t dimension, struct codec_survey *survey);
+
+/* Decides scale, center and padding. `center` ([dimension]) is filled and kept by the codec. */
+void codec_choose(struct codec *codec, annex_metric metric, uint32_t dimension,
+                  const struct codec_survey *survey, float *center);
+/* The codec of an index that is read back: the decisions are given. */
+void codec_restore(struct codec *codec, annex_metric metric, uint32_t dimension, bool lossless,
+                   float fixed_scale, float max_norm, const float *center);
+
+/* Writes unit-length `from` to `to`; false when it is zero. */
+bool codec_normalize(const float *from, float *to, size_t n);
+/*
+ * Codes one vector (unit length under cosine) into row[row_bytes]; *error_norm is the norm (l1: sum)
+ * of what was lost, rounded up.
+ */
+void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, float *error_norm);
+/* The vector a row stands for, [dimension] f32 or packed bits. */
+void codec_decode(const struct codec *codec, const uint8_t *row, void *vector);
+
+size_t codec_query_bytes(const struct codec *codec);
+/* Lays the query's arrays into `memory` (codec_query_bytes, 64-byte aligned). */
+void codec_query_init(const struct codec *codec, struct query *query, void *memory);
+/* Prepares a user's vector (any length under cosine, which must not be zero). */
+void codec_query_set(struct query *query, const void *vector);
+/* Prepares a coded row as the query, for building: order distances between rows. */
+void codec_query_set_row(struct query *query, const uint8_t *row);
+
+/* Scores rows ids[0..n), or 0..n. */
+void codec_score(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
+                 float *scores);
+/* The same with `fine`, for exact scans: only the rows' own loss remains. */
+void codec_score_fine(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
+                      float *scores);
+/* A lower and an upper bound of the true order distance of a row scored by codec_score_fine. */
+float codec_lower(const struct query *query, float score, float error_norm);
+float codec_upper(const struct query *query, float score, float error_norm);
+
+/* The exact order distance of the query to a vector (unit length under cosine). */
+float codec_exact(const struct query *query, const void *vector);
+/* The user's distance of an order distance, and back. */
+double codec_distance(const struct codec *codec, float order);
+float codec_order(const struct codec *codec, double distance);
+
+#endif
