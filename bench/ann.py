@@ -181,10 +181,17 @@ def parse_arguments():
     arguments = parser.parse_args()
     arguments.sets = arguments.sets or sorted(DEFAULT_SETS.glob("*.hdf5"))
     if not arguments.sets:
-        parser.error(f"no data sets: name HDF5 files, or put some into {DEFAULT_SETS}")
+        print(f"bench: no nearest neighbours measured: name HDF5 files, or put some into "
+              f"{DEFAULT_SETS}", file=sys.stderr)
+    for source in arguments.sets:
+        if not source.is_file():
+            parser.error(f"there is no file {source}")
     for name in arguments.engines.split(","):
         if name != "annex" and name not in PEERS:
             parser.error(f"engine '{name}'; known: annex, {', '.join(PEERS)}")
+        if name == "annex" and not pathlib.Path(arguments.annex).is_file():
+            parser.error(f"there is no {arguments.annex}: run make first, or measure the peers "
+                         "alone with --engines hnswlib,faiss")
     return arguments
 
 

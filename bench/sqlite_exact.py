@@ -220,7 +220,10 @@ def parse_arguments():
     parser.add_argument("--peers-only", action="store_true", help="sqlite-vec alone")
     parser.add_argument("--save", type=pathlib.Path, default=WORK / "results",
                         help="folder for the JSON (build/bench/results)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.peers_only and not arguments.extension.is_file():
+        parser.error(f"there is no {arguments.extension}: run make first, or --peers-only")
+    return arguments
 
 
 def main():
