@@ -250,6 +250,56 @@ static void hdf5__many_rows_in_large_compressed_chunks__are_read_in_bounded_memo
     free(data);
 }
 
+/* cmocka's assertions belong to the main thread: the others only count. */
+struct parallel_reading {
+    annex_env env;
+    char paths[4][256];
+    unsigned good[4];
+};
+
+static void read_in_parallel(void *argument, unsigned i)
+{
+    struct parallel_reading *reading = argument;
+
+    for (int round = 0; round < 50; round++) {
+        annex_reader *reader;
+        annex_rows rows;
+        annex_batch batch = {0};
+
+        if (annex_reader_open(&reading->env, reading->paths[i], NULL, &reader, NULL) != ANNEX_OK) {
+            continue;
+        }
+        rows = annex_reader_rows(reader);
+        if (rows.next(rows.context, &batch, NULL) == ANNEX_OK && batch.n == 2 &&
+            memcmp(batch.vectors, files_six, sizeof files_six) == 0) {
+            reading->good[i]++;
+        }
+        annex_reader_close(reader);
+    }
+}
+
+static void hdf5__readers_in_several_threads__do_not_disturb_each_other(void **state)
+{
+    struct parallel_reading reading = {.env = annex_env_default()};
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LENGTH(reading.good); i++) {
+        char name[16];
+        hid_t file;
+
+        snprintf(name, sizeof name, "%u.hdf5", i);
+        file = create_file(name);
+        put_matrix(file, "train", i % 2 ? H5T_IEEE_F64BE : H5T_STD_I8LE);
+        H5Fclose(file);
+        snprintf(reading.paths[i], sizeof reading.paths[i], "%s", files_path(name));
+    }
+    reading.env.threads.run(reading.env.threads.context, ARRAY_LENGTH(reading.good),
+                            read_in_parallel, &reading);
+    for (unsigned i = 0; i < ARRAY_LENGTH(reading.good); i++) {
+        assert_int_equal(reading.good[i], 50);
+    }
+}
+
 static void hdf5__odd_data_sets__are_refused(void **state)
 {
     static const hsize_t three[] = {1, 2, 3};
@@ -316,6 +366,52 @@ static void hdf5__files_of_something_else_or_cut_off__are_refused(void **state)
     files_assert_refused("missing.hdf5", ANNEX_NOT_FOUND, "missing.hdf5");
 }
 
+/* Overwrites the first compressed chunk of "train". */
+static void damage_chunk(const char *name)
+{
+    hid_t file = H5Fopen(files_path(name), H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t dataset = H5Dopen2(file, "train", H5P_DEFAULT);
+    hid_t space = H5Dget_space(dataset);
+    hsize_t place[2];
+    unsigned mask;
+    haddr_t address;
+    hsize_t bytes;
+    FILE *stream;
+
+    assert_true(H5Dget_chunk_info(dataset, space, 0, place, &mask, &address, &bytes) >= 0);
+    H5Sclose(space);
+    H5Dclose(dataset);
+    H5Fclose(file);
+    stream = fopen(files_path(name), "r+b");
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, (long)address, SEEK_SET), 0);
+    for (hsize_t i = 0; i < bytes; i++) {
+        assert_int_equal(fputc('#', stream), '#');
+    }
+    assert_int_equal(fclose(stream), 0);
+}
+
+static void hdf5__a_damaged_chunk__stops_the_reading_in_silence(void **state)
+{
+    static const hsize_t shape[] = {2, 3};
+    hid_t file = create_file("a.hdf5");
+    annex_reader *reader;
+    annex_rows rows;
+    annex_batch batch;
+    annex_error error;
+
+    (void)state;
+    put_dataset(file, "train", 2, shape, H5T_IEEE_F32LE, 2, values);
+    H5Fclose(file);
+    damage_chunk("a.hdf5");
+    reader = files_open("a.hdf5");
+    rows = annex_reader_rows(reader);
+    assert_int_equal(rows.next(rows.context, &batch, &error), ANNEX_DAMAGED);
+    assert_int_equal(batch.n, 0);
+    assert_non_null(strstr(error.message, "cannot read rows 0 to 1 of data set \"train\" of"));
+    annex_reader_close(reader);
+}
+
 static void hdf5__failures_of_memory_and_files__leak_nothing(void **state)
 {
     struct fault fault;
@@ -361,8 +457,10 @@ int main(void)
         cmocka_unit_test(hdf5__the_attribute_distance__is_the_metric),
         cmocka_unit_test(hdf5__an_attribute_distance_that_is_no_text__is_passed_over),
         cmocka_unit_test(hdf5__many_rows_in_large_compressed_chunks__are_read_in_bounded_memory),
+        cmocka_unit_test(hdf5__readers_in_several_threads__do_not_disturb_each_other),
         cmocka_unit_test(hdf5__odd_data_sets__are_refused),
         cmocka_unit_test(hdf5__files_of_something_else_or_cut_off__are_refused),
+        cmocka_unit_test(hdf5__a_damaged_chunk__stops_the_reading_in_silence),
         cmocka_unit_test(hdf5__failures_of_memory_and_files__leak_nothing),
 #endif
         cmocka_unit_test(hdf5__without_the_library__is_left_out),
