@@ -445,7 +445,7 @@ typedef struct annex_reader annex_reader;
 typedef struct annex_reader_info {
     uint64_t rows;
     uint32_t dimension;  /* elements; bits for ANNEX_BITS */
-    annex_format format; /* as stored; annex_reader_rows widens to f32 (not BITS) */
+    annex_format format; /* as stored, AUTO for wider integers; rows are widened (not BITS) */
     annex_metric metric; /* from the file (HDF5 attribute "distance"), 0 when it does not say */
     char kind[16];       /* "npy", "fvecs", "bvecs", "ivecs", "fbin", "u8bin", "i8bin", "hdf5" */
 } annex_reader_info;
@@ -468,7 +468,8 @@ ANNEX_API annex_status annex_reader_integers(annex_reader *reader, uint64_t firs
 
 /*
  * Writes vectors to a file, the kind by the name's ending: .npy, .fvecs, .bvecs, .fbin, .u8bin,
- * .i8bin. Temporary file, sync, rename.
+ * .i8bin. Temporary file, sync, rename. ANNEX_FORMAT_AUTO is what the kind holds, f32 for .npy. A
+ * value that the format does not have (0.5 as u8, 1e6 as f16) is ANNEX_INVALID; f16 rounds.
  */
 ANNEX_API annex_status annex_vectors_write(const annex_env *env, const char *path,
                                            const annex_rows *rows, uint32_t dimension,
