@@ -79,7 +79,7 @@ static void print_report(const struct session *session, const char *path, const 
     record_count(&record, "skipped", info.skipped);
     record_count(&record, "dimension", info.dimension);
     record_text(&record, "metric", annex_metric_name(info.metric));
-    record_text(&record, "index", info.family == ANNEX_GRAPH ? "graph" : "flat");
+    record_text(&record, "family", info.family == ANNEX_GRAPH ? "graph" : "flat");
     record_count(&record, "degree", info.degree);
     record_count(&record, "default_effort", info.default_effort);
     record_real(&record, "recall", recall);

@@ -41,7 +41,7 @@ void info_print_index(const struct session *session, const annex_db_index *index
         record_text(&record, "where", index->where);
     }
     record_text(&record, "metric", index->metric);
-    record_text(&record, "index", index->family);
+    record_text(&record, "family", index->family);
     record_text(&record, "format", index->format);
     record_text(&record, "storage", index->storage);
     record_text(&record, "state", index->state);
@@ -108,7 +108,7 @@ static int info_of_file(struct session *session)
     record_text(&record, "file", session->arguments.operands[0]);
     record_text(&record, "metric", annex_metric_name(info.metric));
     record_count(&record, "dimension", info.dimension);
-    record_text(&record, "index", info.family == ANNEX_GRAPH ? "graph" : "flat");
+    record_text(&record, "family", info.family == ANNEX_GRAPH ? "graph" : "flat");
     record_text(&record, "keys", info.key_kind == ANNEX_KEY_BYTES ? "bytes" : "integer");
     record_count(&record, "rows", info.rows);
     record_count(&record, "skipped", info.skipped);

@@ -1,12 +1,12 @@
 /* cmd_list.c - annex list: the indexes of a database. */
 #include "commands.h"
 
-static const char *const table_columns[] = {"name",  "table", "column", "metric",   "index",
+static const char *const table_columns[] = {"name",  "table", "column", "metric",   "family",
                                             "state", "rows",  "delta",  "segments", "size"};
 static const char *const data_columns[] = {
-    "name",  "schema",     "table",     "column",   "keys",   "where",   "metric",
-    "index", "format",     "storage",   "state",    "reason", "options", "dimension",
-    "rows",  "delta_rows", "dead_rows", "segments", "bytes",  "recall"};
+    "name",   "schema",     "table",     "column",   "keys",   "where",   "metric",
+    "family", "format",     "storage",   "state",    "reason", "options", "dimension",
+    "rows",   "delta_rows", "dead_rows", "segments", "bytes",  "recall"};
 
 static void put_for_people(struct list *list, const annex_db_index *index)
 {

@@ -150,7 +150,7 @@ def test_build__reports_what_it_made(annex, tmp_path, rows):
     done = annex("build", "rows.npy", "-o", "my.annex", "--metric", "ip", "--json")
     report = json.loads(done.stdout)
     assert list(report) == (
-        "file rows skipped dimension metric index degree default_effort recall index_bytes "
+        "file rows skipped dimension metric family degree default_effort recall index_bytes "
         "raw_bytes build_seconds peak_memory_bytes"
     ).split()
     assert (report["rows"], report["dimension"], report["metric"]) == (ROWS, DIMENSION, "ip")
@@ -176,7 +176,7 @@ def test_build__same_bytes_for_any_threads(annex, tmp_path, rows):
         one, two = ((tmp_path / f"{family}{t}.annex").read_bytes() for t in "12")
         assert one == two
         info = json.loads(annex("info", f"{family}1.annex", "--json").stdout)
-        assert info["index"] == family
+        assert info["family"] == family
 
 
 def test_build__every_kind_of_file_gives_the_same_index(annex, tmp_path, rows):
@@ -346,7 +346,7 @@ def test_search__recall_and_effort(annex, tmp_path, rows, index):
 def test_info_of_a_file(annex, index):
     info = json.loads(annex("info", "my.annex", "--json").stdout)
     assert list(info) == (
-        "file metric dimension index keys rows skipped bytes raw_bytes has_raw lossless degree "
+        "file metric dimension family keys rows skipped bytes raw_bytes has_raw lossless degree "
         "default_effort content recall_points"
     ).split()
     assert info["rows"] == ROWS and info["bytes"] == index.stat().st_size

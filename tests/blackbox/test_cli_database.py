@@ -11,7 +11,7 @@ import pytest
 from exact import as_query, near
 
 LIST = (
-    "name schema table column keys where metric index format storage state reason options "
+    "name schema table column keys where metric family format storage state reason options "
     "dimension rows delta_rows dead_rows segments bytes recall"
 ).split()
 
