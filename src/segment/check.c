@@ -13,7 +13,8 @@
 
 #define CHECK_MIN_DEGREE 8
 #define CHECK_MAX_DEGREE 128
-#define CHECK_MAX_PADDING 4096 /* of code_dimension over dimension */
+#define CHECK_MAX_PADDING 64 /* of a code, in bytes */
+#define CHECK_TERM_BYTES 8   /* scale and bias behind each code */
 #define CHECK_MAX_KEY_BYTES 65535
 
 annex_status segment_damaged(annex_error *error, const char *name, const char *format, ...)
@@ -49,31 +50,25 @@ static struct section_rule rule_raw(const struct segment_header *header)
     bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
     uint64_t bytes = bits ? (header->dimension + 7u) / 8 : 4 * (uint64_t)header->dimension;
 
-    return (struct section_rule){header->code == SEGMENT_CODE_NONE ? REQUIRED : OPTIONAL,
-                                 header->slots,
-                                 header->slots,
-                                 bytes,
-                                 UINT32_MAX,
-                                 bits ? 1 : 4};
+    return rule_exact(OPTIONAL, header->slots, bytes);
 }
 
 static struct section_rule rule_of(const struct segment_header *header, enum segment_kind kind)
 {
     uint64_t slots = header->slots;
-    bool coded = header->code == SEGMENT_CODE_Q8;
+    bool q8 = header->code == SEGMENT_CODE_Q8;
     bool graph = header->family == ANNEX_GRAPH;
     bool byte_keys = header->key_kind == ANNEX_KEY_BYTES;
 
     switch (kind) {
     case SECTION_CODES:
-        return (struct section_rule){coded ? REQUIRED : FORBIDDEN, slots,      slots,
-                                     header->code_dimension,       UINT32_MAX, 4};
-    case SECTION_TERMS:
-        return rule_exact(coded ? OPTIONAL : FORBIDDEN, slots, 8);
+        return rule_exact(REQUIRED, slots, header->code_bytes + CHECK_TERM_BYTES);
+    case SECTION_SAME:
+        return rule_exact(graph ? OPTIONAL : FORBIDDEN, slots, 4);
     case SECTION_ERRORS:
-        return rule_exact(coded ? OPTIONAL : FORBIDDEN, slots, 4);
+        return rule_exact(q8 ? REQUIRED : FORBIDDEN, slots, 4);
     case SECTION_CENTER:
-        return rule_exact(coded ? OPTIONAL : FORBIDDEN, header->dimension, 4);
+        return rule_exact(q8 ? REQUIRED : FORBIDDEN, header->dimension, 4);
     case SECTION_RAW:
         return rule_raw(header);
     case SECTION_GRAPH:
@@ -89,6 +84,8 @@ static struct section_rule rule_of(const struct segment_header *header, enum seg
         return (struct section_rule){OPTIONAL, slots + 1, UINT64_C(1) << 33, 4, 4, 1};
     case SECTION_RECALL:
         return (struct section_rule){OPTIONAL, 0, ANNEX_MAX_RECALL_POINTS, 8, 8, 1};
+    case SECTION_RAW_ROW:
+        return rule_exact(OPTIONAL, slots, 4);
     case SECTION_KIND_END:
         break;
     }
@@ -97,10 +94,10 @@ static struct section_rule rule_of(const struct segment_header *header, enum seg
 }
 
 static const char *const section_names[SECTION_KIND_END] = {
-    [SECTION_CODES] = "codes",       [SECTION_TERMS] = "terms",   [SECTION_ERRORS] = "errors",
+    [SECTION_CODES] = "codes",       [SECTION_SAME] = "same",     [SECTION_ERRORS] = "errors",
     [SECTION_CENTER] = "center",     [SECTION_RAW] = "raw",       [SECTION_GRAPH] = "graph",
     [SECTION_ENTRY] = "entry",       [SECTION_KEYS] = "keys",     [SECTION_KEY_BYTES] = "key bytes",
-    [SECTION_KEY_HASH] = "key hash", [SECTION_RECALL] = "recall",
+    [SECTION_KEY_HASH] = "key hash", [SECTION_RECALL] = "recall", [SECTION_RAW_ROW] = "raw row",
 };
 
 static annex_status check_section(const char *name, const char *what,
@@ -158,19 +155,16 @@ static annex_status check_code(const char *name, const struct segment_header *he
                                annex_error *error)
 {
     bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
+    uint32_t code = bits ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8;
+    uint32_t least = bits ? (header->dimension + 7) / 8 : header->dimension;
 
-    TRY(check_range(name, "the code", header->code, SEGMENT_CODE_NONE,
-                    bits ? SEGMENT_CODE_NONE : SEGMENT_CODE_Q8, error));
-    if (header->code == SEGMENT_CODE_NONE) {
-        return check_range(name, "the coded dimension", header->code_dimension, 0,
-                           ANNEX_MAX_DIMENSION + CHECK_MAX_PADDING, error);
-    }
-    TRY(check_range(name, "the coded dimension", header->code_dimension, header->dimension,
-                    header->dimension + CHECK_MAX_PADDING, error));
-    if (header->code_dimension % 4 != 0) {
+    TRY(check_range(name, "the code", header->code, code, code, error));
+    TRY(check_range(name, "the size of a code", header->code_bytes, least,
+                    least + CHECK_MAX_PADDING, error));
+    if (header->code_bytes % 8 != 0) {
         return segment_damaged(error, name,
-                               "the coded dimension is %" PRIu32 ", expected a multiple of 4",
-                               header->code_dimension);
+                               "the size of a code is %" PRIu32 ", expected a multiple of 8",
+                               header->code_bytes);
     }
     return ANNEX_OK;
 }
@@ -203,6 +197,7 @@ annex_status segment_check(const char *name, const struct segment_header *header
     TRY(check_range(name, "\"lossless\"", header->lossless, 0, 1, error));
     TRY(check_float(name, "alpha", header->alpha, error));
     TRY(check_float(name, "the largest norm", header->max_norm, error));
+    TRY(check_float(name, "the scale", header->fixed_scale, error));
     TRY(check_code(name, header, error));
     TRY(check_family(name, header, error));
     for (enum segment_kind kind = SECTION_CODES; kind < SECTION_KIND_END; kind++) {

@@ -44,7 +44,7 @@ struct segment_disk_header {
     uint64_t seed;
     uint32_t n_sections;
     uint32_t dimension;
-    uint32_t code_dimension;
+    uint32_t code_bytes;
     uint32_t metric;
     uint32_t family;
     uint32_t key_kind;
@@ -55,7 +55,7 @@ struct segment_disk_header {
     uint32_t default_effort;
     float alpha;
     float max_norm;
-    uint32_t zero;
+    float fixed_scale;
     uint8_t reserved[3936]; /* zero; a later minor version may use it */
     uint64_t checksum;      /* XXH3-64 of the bytes before it */
 };

@@ -120,7 +120,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .slots = disk->slots,
         .skipped = disk->skipped,
         .dimension = disk->dimension,
-        .code_dimension = disk->code_dimension,
+        .code_bytes = disk->code_bytes,
         .metric = disk->metric,
         .family = disk->family,
         .key_kind = disk->key_kind,
@@ -131,6 +131,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .default_effort = disk->default_effort,
         .alpha = disk->alpha,
         .max_norm = disk->max_norm,
+        .fixed_scale = disk->fixed_scale,
         .seed = disk->seed,
         .content = {disk->content[0], disk->content[1]},
     };

@@ -27,24 +27,25 @@
 #define SEGMENT_CHUNK_BYTES (1u << 20) /* one checksum for each chunk of a section */
 
 enum segment_code {
-    SEGMENT_CODE_NONE = 0, /* rows are only in RAW (bits: the raw bits are the code) */
-    SEGMENT_CODE_Q8 = 1    /* u8 per dimension, value = center + scale * (code - 128) */
+    SEGMENT_CODE_Q8 = 1,  /* u8 per dimension, value = center + scale * (code - 128) */
+    SEGMENT_CODE_BITS = 2 /* packed bits */
 };
 
 /* Kinds are stable numbers. `stride` bytes a row, `rows` rows. */
 enum segment_kind {
-    SECTION_CODES = 1,     /* [slots x code_stride] u8: padded codes, then (maybe) row terms */
-    SECTION_TERMS = 2,     /* [slots x 8] {f32 scale, f32 bias} when they are not in CODES rows */
-    SECTION_ERRORS = 3,    /* [slots x 4] f32: norm of what the code loses */
-    SECTION_CENTER = 4,    /* [dimension x 4] f32 subtracted before coding */
-    SECTION_RAW = 5,       /* [slots x raw stride] f32 vectors, or packed bits */
-    SECTION_GRAPH = 6,     /* [slots x degree x 4] u32 neighbours, 0xffffffff fills the end */
-    SECTION_ENTRY = 7,     /* [n x 4] u32 rows where searches start */
-    SECTION_KEYS = 8,      /* [slots x 8] i64 key, or end offset of the byte key */
+    SECTION_CODES = 1,  /* [slots x (code_bytes + 8)]: padded code, f32 scale, f32 bias */
+    SECTION_SAME = 2,   /* [slots x 4] u32 next slot with the same code, in a ring; graphs only */
+    SECTION_ERRORS = 3, /* [slots x 4] f32: norm of what the code loses */
+    SECTION_CENTER = 4, /* [dimension x 4] f32 subtracted before coding */
+    SECTION_RAW = 5,    /* [slots x raw stride] f32 vectors, or packed bits */
+    SECTION_GRAPH = 6,  /* [slots x degree x 4] u32 neighbours, 0xffffffff fills the end */
+    SECTION_ENTRY = 7,  /* [n x 4] u32 rows where searches start */
+    SECTION_KEYS = 8,   /* [slots x 8] i64 key, or end offset of the byte key */
     SECTION_KEY_BYTES = 9, /* [bytes x 1] byte keys one after the other, in slot order */
     SECTION_KEY_HASH = 10, /* [2^m x 4] u32 slot + 1 by hash of key, linear probing, 0: empty */
     SECTION_RECALL = 11,   /* [n x 8] {u32 effort, f32 recall} */
-    SECTION_KIND_END = 12
+    SECTION_RAW_ROW = 12,  /* [slots x 4] u32 row of RAW; absent: the slot's own number */
+    SECTION_KIND_END = 13
 };
 
 /* What an image says about itself, decoded from the header. */
@@ -55,17 +56,18 @@ struct segment_header {
     uint64_t slots;             /* rows, all live in a fresh image */
     uint64_t skipped;
     uint32_t dimension;
-    uint32_t code_dimension; /* dimension rounded up to the kernel's multiple */
-    uint32_t metric;         /* annex_metric */
-    uint32_t family;         /* annex_family */
-    uint32_t key_kind;       /* annex_key_kind */
-    uint32_t code;           /* enum segment_code */
-    uint32_t degree;         /* 0 for flat */
+    uint32_t code_bytes; /* of a row's code, padded to the kernels' multiple */
+    uint32_t metric;     /* annex_metric */
+    uint32_t family;     /* annex_family */
+    uint32_t key_kind;   /* annex_key_kind */
+    uint32_t code;       /* enum segment_code */
+    uint32_t degree;     /* 0 for flat */
     uint32_t lossless;
     uint32_t build_effort;
     uint32_t default_effort;
     float alpha;
-    float max_norm; /* inner product: largest norm, for the augmented build metric */
+    float max_norm;    /* inner product: largest norm, for the augmented build metric */
+    float fixed_scale; /* > 0: all rows have this scale */
     uint64_t seed;
     uint64_t content[2]; /* hash over the other header fields and every section's checksums */
 };

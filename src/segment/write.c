@@ -128,6 +128,9 @@ annex_status segment_writer_declare(struct segment_writer *writer, enum segment_
 static annex_status writer_put(struct segment_writer *writer, const void *data, size_t bytes,
                                uint64_t offset, annex_error *error)
 {
+    if (bytes == 0) {
+        return ANNEX_OK; /* the table of an image without sections */
+    }
     if (writer->to_file) {
         return replace_write(&writer->file, data, bytes, offset, error);
     }
@@ -168,9 +171,6 @@ annex_status segment_writer_append(struct segment_writer *writer, enum segment_k
     assert(kind > 0 && kind < SECTION_KIND_END);
     if (bytes > section->bytes - section->written) {
         return writer_misused(error, "is given more than was declared", kind);
-    }
-    if (bytes == 0) {
-        return ANNEX_OK;
     }
     TRY(writer_put(writer, data, bytes, section->entry.offset + section->written, error));
     writer_section_hash(section, data, bytes);
@@ -235,7 +235,7 @@ static void writer_fill_header(const struct segment_writer *writer,
         .seed = header->seed,
         .n_sections = writer->n_sections,
         .dimension = header->dimension,
-        .code_dimension = header->code_dimension,
+        .code_bytes = header->code_bytes,
         .metric = header->metric,
         .family = header->family,
         .key_kind = header->key_kind,
@@ -246,6 +246,7 @@ static void writer_fill_header(const struct segment_writer *writer,
         .default_effort = header->default_effort,
         .alpha = header->alpha,
         .max_norm = header->max_norm,
+        .fixed_scale = header->fixed_scale,
     };
     memcpy(disk->magic, SEGMENT_MAGIC, sizeof disk->magic);
     segment_content_begin(&state, disk);
