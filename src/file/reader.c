@@ -59,14 +59,20 @@ static void reader_take_shape(annex_reader *reader)
     snprintf(reader->info.kind, sizeof reader->info.kind, "%s", source->kind->name);
 }
 
+static bool reader_fits_shape(const annex_reader *reader)
+{
+    return strcmp(reader->source.kind->name, reader->info.kind) == 0 &&
+           reader->source.element == reader->element &&
+           reader->source.dimension == reader->info.dimension;
+}
+
 /* The other files must be alike. */
 static annex_status reader_check_shape(const annex_reader *reader, annex_error *error)
 {
     const struct source *source = &reader->source;
     const annex_reader_info *info = &reader->info;
 
-    if (strcmp(source->kind->name, info->kind) == 0 && source->element == reader->element &&
-        source->dimension == info->dimension) {
+    if (reader_fits_shape(reader)) {
         return ANNEX_OK;
     }
     return error_set(error, ANNEX_INVALID,
@@ -117,7 +123,7 @@ static size_t reader_find_file(const annex_reader *reader, uint64_t row)
     return low;
 }
 
-/* Opens the file that holds a row. */
+/* Opens the file that holds a row, unless it is open. */
 static annex_status reader_go_to(annex_reader *reader, uint64_t row, annex_error *error)
 {
     size_t i = reader_find_file(reader, row);
@@ -127,12 +133,12 @@ static annex_status reader_go_to(annex_reader *reader, uint64_t row, annex_error
     }
     TRY(reader_open_file(reader, i, error));
     if (reader->source.rows != reader->first_rows[i + 1] - reader->first_rows[i] ||
-        source_stride(&reader->source) != reader->stride) {
+        !reader_fits_shape(reader)) {
         source_close(&reader->source);
         return error_set(error, ANNEX_INVALID, "%s changed while it was read; read it again",
                          reader->listing.paths[i]);
     }
-    return reader_check_shape(reader, error);
+    return ANNEX_OK;
 }
 
 /* Reads up to n rows of one file into reader->stored; *n becomes how many. */

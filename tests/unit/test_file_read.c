@@ -361,6 +361,11 @@ static void folder__a_file_that_changes__stops_the_reading(void **state)
         assert_int_equal(rows.next(rows.context, &batch, &error), ANNEX_INVALID);
         assert_non_null(strstr(error.message, "a.npy changed while it was read"));
     }
+    /* Another type of the same size. */
+    files_put_npy("a.npy", 1, NPY_HEADER("<i4", "(1, 2)"), files_six, 8);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rows.next(rows.context, &batch, &error), ANNEX_INVALID);
+    }
     files_put_npy("a.npy", 1, NPY_HEADER("<f4", "(1, 2)"), files_six, 8);
     assert_int_equal(rows.next(rows.context, &batch, &error), ANNEX_OK);
     assert_int_equal(batch.n, 1);
