@@ -54,7 +54,9 @@ annex_status error_io(annex_error *error, int errno_value, const char *action, c
 
 /* *out = zeroed, 64-byte aligned [n x size] bytes; NULL for zero bytes. ANNEX_NOMEM on overflow. */
 annex_status memory_new(const annex_env *env, size_t n, size_t size, void *out, annex_error *error);
-/* The same without zeroing. Blocks of 2 MiB and more are aligned to 2 MiB and offered huge pages. */
+/*
+ * The same without zeroing. Blocks of 2 MiB and more are aligned to 2 MiB and offered huge pages.
+ */
 annex_status memory_new_raw(const annex_env *env, size_t n, size_t size, void *out,
                             annex_error *error);
 /* `n` and `size` as given to memory_new. NULL is allowed. */
@@ -132,10 +134,10 @@ static inline uint64_t random_below(uint64_t *state, uint64_t n)
 /* Threads to use for a request of `wanted` (0: all that the environment offers). */
 unsigned parallel_threads(const annex_env *env, unsigned wanted);
 /*
- * Calls work(argument, worker, first, end) for disjoint ranges that cover [0, n), `grain` items each
- * (the last may be shorter), on up to `threads` threads; worker < threads tells them apart. A status
- * other than ANNEX_OK stops handing out ranges; the first one is returned, its message in `error`.
- * Which worker gets which range varies: results must not depend on it.
+ * Calls work(argument, worker, first, end) for disjoint ranges that cover [0, n), `grain` items
+ * each (the last may be shorter), on up to `threads` threads; worker < threads tells them apart. A
+ * status other than ANNEX_OK stops handing out ranges; the first one is returned, its message in
+ * `error`. Which worker gets which range varies: results must not depend on it.
  */
 typedef annex_status (*parallel_work)(void *argument, unsigned worker, size_t first, size_t end,
                                       annex_error *error);

@@ -1,8 +1,8 @@
 /*
  * error.c - statuses and the sentence that goes with them.
  *
- * Invariants: a message is always terminated, and is cut only between UTF-8 characters. Nothing here
- * allocates, so that an error can be reported when there is no memory left.
+ * Invariants: a message is always terminated, and is cut only between UTF-8 characters. Nothing
+ * here allocates, so that an error can be reported when there is no memory left.
  * Does not: print, or translate.
  */
 #include <errno.h>

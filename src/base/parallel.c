@@ -3,8 +3,8 @@
  *
  * Invariants
  *   1. Ranges are handed out in ascending order, and a range that was handed out is always worked
- *      on. So the failing range with the lowest number is reached whatever the threads do, and it is
- *      the one that is reported: errors do not depend on timing.
+ *      on. So the failing range with the lowest number is reached whatever the threads do, and it
+ *      is the one that is reported: errors do not depend on timing.
  *   2. When parallel_for returns no thread is inside `work` any more.
  * Does not: keep threads between calls (there is no pool, so that a process may fork).
  */

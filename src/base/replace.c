@@ -1,9 +1,9 @@
 /*
  * replace.c - a file that appears under its name whole, or not at all.
  *
- * Order of operations: create "<path>.tmp-<random>", write, sync, close, rename, sync the directory.
- * A crash before the rename leaves the older file (and perhaps a temporary), a crash after it the new
- * one; both are complete because the content was synced before it got its name.
+ * Order of operations: create "<path>.tmp-<random>", write, sync, close, rename, sync the
+ * directory. A crash before the rename leaves the older file (and perhaps a temporary), a crash
+ * after it the new one; both are complete because the content was synced before it got its name.
  *
  * Invariant: after any failure the temporary is gone, unless removing it failed too.
  * Does not: lock. Two writers of one path each leave a whole file; the last rename stays.

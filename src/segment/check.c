@@ -1,8 +1,9 @@
 /*
  * check.c - what must hold between the numbers of an image, whoever made it.
  *
- * Used on both sides of the disk: the reader refuses an image that breaks a rule, and the writer does
- * not write one. One rule per kind of section: whether it must be there, how many rows, which stride.
+ * Used on both sides of the disk: the reader refuses an image that breaks a rule, and the writer
+ * does not write one. One rule per kind of section: whether it must be there, how many rows, which
+ * stride.
  * Does not: look into sections, know where they lie (open.c).
  */
 #include <float.h>

@@ -6,8 +6,8 @@
  *
  * Invariants
  *   1. Every field is little-endian and lies at the offset asserted here.
- *   2. Entries are in the order of their offsets; each section starts on SEGMENT_ALIGNMENT behind the
- *      one before it, bytes in between are zero.
+ *   2. Entries are in the order of their offsets; each section starts on SEGMENT_ALIGNMENT behind
+ *      the one before it, bytes in between are zero.
  *   3. The checksum of the header covers the header; content covers header and table; the checksums
  *      in the table cover the sections. So the header's checksum stands for the whole image.
  */

@@ -1,9 +1,10 @@
 /*
  * open.c - the reader: from a path or an image in memory to sections that may be used in place.
  *
- * Header, entries and content hash are read by copying (pread for files), so that they cannot change
- * between check and use, and a disk that fails is an error and not a signal. Only then is the file
- * mapped. Reads a few KiB for each GiB of the image, and allocates the segment itself only.
+ * Header, entries and content hash are read by copying (pread for files), so that they cannot
+ * change between check and use, and a disk that fails is an error and not a signal. Only then is
+ * the file mapped. Reads a few KiB for each GiB of the image, and allocates the segment itself
+ * only.
  *
  * Does not: read sections. Their content is checked by segment_verify, or not trusted.
  */
@@ -233,7 +234,9 @@ annex_status segment_read_layout(const struct segment *segment, struct segment_l
 
 /* ---- open ------------------------------------------------------------------------------------*/
 
-/* Fills header and sections; segment->image is known. Kinds of a later minor version are skipped. */
+/*
+ * Fills header and sections; segment->image is known. Kinds of a later minor version are skipped.
+ */
 static annex_status segment_use(struct segment *segment, const struct segment_layout *layout,
                                 annex_error *error)
 {

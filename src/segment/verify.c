@@ -1,9 +1,9 @@
 /*
  * verify.c - reads a whole image once and compares everything that can be compared.
  *
- * Covers every byte: header and table by the content hash, sections by the checksums of their chunks,
- * and what lies between them by being zero. Reads the file, not the mapping (see segment.h), and so
- * needs a buffer of one chunk for images in files.
+ * Covers every byte: header and table by the content hash, sections by the checksums of their
+ * chunks, and what lies between them by being zero. Reads the file, not the mapping (see
+ * segment.h), and so needs a buffer of one chunk for images in files.
  * Does not: judge what sections mean; the checksums say that they are what the writer wrote.
  */
 #include <inttypes.h>

@@ -125,7 +125,7 @@ static int disk_open(void *context, const char *path, annex_open_mode mode, void
                                              .opened = 1,
                                              .seen = {disk_allocate(0), 0},
                                              .survives = {disk_allocate(0), 0}};
-    strcpy(disk->seen.path[name], path);
+    memcpy(disk->seen.path[name], path, strlen(path) + 1);
     disk->seen.file[name] = number;
     disk_record_names(disk);
     *file = &disk->files[number];
@@ -203,7 +203,7 @@ static int disk_rename(void *context, const char *from, const char *to)
     if (replaced >= 0) {
         disk->seen.path[replaced][0] = '\0';
     }
-    strcpy(disk->seen.path[name], to);
+    memcpy(disk->seen.path[name], to, strlen(to) + 1);
     disk_record_names(disk);
     return 0;
 }

@@ -1,10 +1,10 @@
 /*
  * disk.h - files in memory that forget, as a disk does when the power fails.
  *
- * Every file has what programs see and what would survive. A write changes the first, a sync makes it
- * survive; names (create, rename, remove) survive when the directory was synced. disk_crash() decides
- * by a seed what else the disk happened to write before the power went: any part of unsynced data in
- * sectors of 512 bytes, any number of the first unsynced changes of names.
+ * Every file has what programs see and what would survive. A write changes the first, a sync makes
+ * it survive; names (create, rename, remove) survive when the directory was synced. disk_crash()
+ * decides by a seed what else the disk happened to write before the power went: any part of
+ * unsynced data in sectors of 512 bytes, any number of the first unsynced changes of names.
  *
  * The power can be set to fail before the n-th change, so that a test can crash between any two.
  */

@@ -55,8 +55,8 @@ void fault_init(struct fault *fault, const annex_env *inner);
 void fault_arm(struct fault *fault, enum fault_target target, uint64_t fail_at, bool forever);
 void fault_disarm(struct fault *fault);
 /*
- * Arms for round `n`, which starts at 1. From the second round on it first checks that everything was
- * released, and is false when the round before ran to its end without meeting its fault.
+ * Arms for round `n`, which starts at 1. From the second round on it first checks that everything
+ * was released, and is false when the round before ran to its end without meeting its fault.
  */
 bool fault_loop(struct fault *fault, enum fault_target target, uint64_t n, bool forever);
 /* Fails the test when memory, files or mappings are still held. */
