@@ -1,0 +1,449 @@
+/*
+ * catalog.h - named indexes in a database: defined, built, kept fresh, searched. The design:
+ *
+ *   annex_index   one row an index: definition (JSON), version, watermark (seq, nonce) of the log
+ *   annex_part    the segments of an index: size, content hash, bitmap of dead rows
+ *   annex_segment the bytes of the segments in chunks;  annex_log_<id>  keys changed by anybody
+ *
+ * An answer = segments (rows that are dead or in the log masked) + exact scan of the logged keys +
+ * candidates re-read from the table, all in one snapshot, which a statement kept at its first row
+ * holds. Sync folds the log into a new small segment and merges small ones, in one transaction.
+ * Every change gives the index row a new random version; what a connection keeps in memory (opened
+ * segments, delta) is valid for one version and one last log row (seq, nonce), so that rollbacks,
+ * other processes and old snapshots need no special care. When triggers or log are not as they
+ * were left, the index is stale: answers come from the table itself until a sync rebuilds.
+ * Files: definition rowkey column (words) - catalog schema store cache log source (what is kept) -
+ * filter scan ranking result (answers) - db db_create db_search db_sync db_check db_list (verbs).
+ */
+#ifndef ANNEX_CATALOG_H
+#define ANNEX_CATALOG_H
+
+#include "host/host.h"
+
+#define CATALOG_FORMAT 1 /* of the catalog tables; a reader refuses greater ones */
+
+/* ---- definition.c: what an index is -----------------------------------------------------------*/
+
+/* Text lives in the arena it was parsed into. Zero or "" means: not given, chosen. */
+struct definition {
+    const char *table;
+    const char *column;
+    const char *keys[ANNEX_MAX_KEY_COLUMNS];
+    size_t n_keys;
+    bool integer_key; /* ANNEX_KEY_INTEGER, otherwise ANNEX_KEY_BYTES of rowkey_encode */
+    const char *where;
+    const char *model;
+    const char *options;  /* as the user gave them */
+    const char **watched; /* columns whose change matters besides the keys: vector, condition */
+    size_t n_watched;
+    annex_metric metric;
+    annex_format format;
+    annex_family family;
+    double recall;
+    bool in_file;
+    uint32_t dimension; /* 0: no row has told it yet */
+    uint32_t degree;
+    uint32_t effort;
+    uint32_t threads;
+};
+
+/* Parses the options of annex_db_create (NULL: none) over the defaults. */
+annex_status definition_parse(struct arena *arena, const char *options,
+                              struct definition *definition, annex_error *error);
+/* The reverse pair for the catalog: everything, resolved. */
+annex_status definition_write(struct arena *arena, const struct definition *definition,
+                              const char **text, annex_error *error);
+annex_status definition_read(struct arena *arena, const char *text, struct definition *definition,
+                             annex_error *error);
+
+/* How much work a search may do: one of the two, or neither. */
+struct search_settings {
+    uint32_t effort;
+    double recall;
+    uint32_t threads;
+};
+annex_status settings_parse(const char *options, struct search_settings *settings,
+                            annex_error *error);
+
+/* ---- rowkey.c: how a row is named -------------------------------------------------------------*/
+
+/* A key as segments know it: an integer, or bytes whose memcmp order is the order of the values. */
+struct rowkey {
+    int64_t integer;
+    const char *bytes; /* NULL for integer keys */
+    size_t n_bytes;
+};
+
+struct rowkey_shape {
+    bool integer;
+    size_t n_columns;
+};
+
+#define KEY_TEXT_BYTES 100
+
+/* Appends to `buffer` when the key has bytes; `key` borrows them. ANNEX_INVALID for NULL parts. */
+annex_status rowkey_encode(const annex_env *env, struct rowkey_shape shape,
+                           const annex_value *values, struct buffer *buffer, struct rowkey *key,
+                           annex_error *error);
+/* values[n_columns]; text and blobs are copied to the arena. ANNEX_DAMAGED for what is no key. */
+annex_status rowkey_decode(struct rowkey_shape shape, const struct rowkey *key, struct arena *arena,
+                           annex_value *values, annex_error *error);
+int rowkey_compare(const struct rowkey *a, const struct rowkey *b);
+/* For messages: 7, or ('a', 3). Returns `text`. */
+const char *rowkey_print(const annex_value *values, size_t n, char text[KEY_TEXT_BYTES]);
+
+/* A set of keys in order of arrival, laid out as annex_batch wants them. */
+struct rowkey_set {
+    size_t n;
+    struct buffer integers; /* int64_t[n] */
+    struct buffer bytes;
+    struct buffer ends; /* uint64_t[n] */
+    uint32_t *slots;    /* position + 1 by hash, linear probing; 0: empty */
+    size_t n_slots;
+    bool integer;
+};
+
+annex_status rowkey_set_add(const annex_env *env, struct rowkey_set *set, const struct rowkey *key,
+                            size_t *position, bool *added, annex_error *error);
+bool rowkey_set_find(const struct rowkey_set *set, const struct rowkey *key, size_t *position);
+struct rowkey rowkey_set_at(const struct rowkey_set *set, size_t position);
+void rowkey_set_clear(struct rowkey_set *set);
+void rowkey_set_free(const annex_env *env, struct rowkey_set *set);
+
+/* ---- column.c: values of the column as vectors ------------------------------------------------*/
+
+enum vector_state {
+    VECTOR_GOOD = 0,
+    VECTOR_NONE = 1, /* NULL, or zero under cosine: the row is not in the index */
+    VECTOR_BAD = 2   /* another dimension, NaN, another type */
+};
+
+struct vector_reader {
+    const annex_env *env;
+    annex_metric metric;
+    annex_format format;
+    uint32_t dimension;
+    size_t bytes;   /* of one vector as Annex takes it */
+    float *scratch; /* [dimension], for bits given as JSON */
+};
+
+annex_status vector_reader_open(const annex_env *env, const struct definition *definition,
+                                struct vector_reader *reader, annex_error *error);
+void vector_reader_close(struct vector_reader *reader);
+/* Fills `vector` ([bytes]); `why` (may be NULL) says what is wrong with a bad value. */
+enum vector_state vector_read(const struct vector_reader *reader, const annex_value *value,
+                              void *vector, annex_error *why);
+/* A query: JSON text, or a blob in the column's format or f32. */
+annex_status vector_read_query(const struct vector_reader *reader, const annex_value *value,
+                               void *vector, annex_error *error);
+bool vector_is_bits(annex_metric metric);
+
+#define VECTOR_SAMPLES 32
+/*
+ * Completes format and dimension of a definition from `n` values of the column. With n = 0 they
+ * stay open.
+ */
+annex_status vector_detect(const annex_env *env, const annex_value *samples, size_t n,
+                           struct definition *definition, annex_error *error);
+
+/* ---- the open index ---------------------------------------------------------------------------*/
+
+struct catalog_part {
+    int64_t id;
+    uint64_t slots;
+    uint64_t bytes;
+    uint64_t content[2];
+    const char *file; /* storage = file: its name beside the database; "" otherwise */
+    const char *family;
+    uint64_t *dead; /* bitmap over slots */
+    uint64_t n_dead;
+    uint64_t *allowed;  /* neither dead nor in the delta */
+    annex_index *index; /* NULL until store_open */
+    void *image;        /* when it could not be mapped */
+    annex_index_info info;
+    bool dead_changed;
+};
+
+/* Keys changed since the last sync, and what the table holds for them now. */
+struct delta {
+    struct rowkey_set keys;
+    int64_t last_seq, last_nonce; /* of the log row up to which it was read */
+    bool loaded;
+    struct buffer states;  /* enum delta_state, one byte a key */
+    struct buffer vectors; /* a vector a key, valid where states says so */
+};
+
+struct catalog_index {
+    struct catalog_index *next;
+    struct arena arena;
+    const char *schema, *name;
+    const char *schema_sql; /* quoted */
+    const char *table;      /* as it is called now */
+    const char *table_sql;  /* quoted, with schema */
+    const char *log;        /* annex_log_<id> */
+    const char *log_sql;    /* quoted, with schema */
+    bool where_checked;     /* the condition was accepted by the host */
+    int64_t id, version;
+    int64_t seq, nonce; /* watermark: the last log row inside the segments */
+    struct definition definition;
+    struct rowkey_shape shape;
+    struct catalog_part *parts;
+    size_t n_parts;
+    struct delta delta;
+    annex_error stale; /* message: why the index cannot be trusted; "" when it can */
+};
+
+struct annex_db {
+    annex_env env; /* as given, but for log.progress, which also obeys the host */
+    annex_log user_log;
+    struct host *host;
+    struct catalog_index *indexes; /* opened, most recently used first */
+};
+
+/* ---- catalog.c, schema.c: the catalog tables --------------------------------------------------*/
+
+annex_status schema_create_tables(annex_db *db, const char *schema_sql, annex_error *error);
+/* Removes the catalog tables when no index is left. */
+annex_status schema_drop_tables(annex_db *db, const char *schema_sql, annex_error *error);
+/* Splits "aux.name" when aux is a schema; otherwise *schema is NULL and *name all of it. */
+annex_status schema_split(annex_db *db, struct arena *arena, const char *qualified,
+                          const char **schema, const char **name, annex_error *error);
+/* Names that follow from schema, table and id of an index. */
+annex_status catalog_name(annex_db *db, struct catalog_index *index, annex_error *error);
+/*
+ * Finds an index and brings what is kept of it up to date. *hold is a statement at its row: while
+ * it lives, the snapshot stays. The caller finishes it.
+ */
+annex_status catalog_open(annex_db *db, const char *name, struct catalog_index **index,
+                          struct host_statement **hold, annex_error *error);
+/* The same in one schema. */
+annex_status catalog_open_in(annex_db *db, const char *schema, const char *name,
+                             struct catalog_index **index, struct host_statement **hold,
+                             annex_error *error);
+/* Only finds the row of an index, whose definition may be unreadable. */
+annex_status catalog_locate(annex_db *db, struct arena *arena, const char *qualified,
+                            const char **schema, const char **name, struct host_statement **hold,
+                            annex_error *error);
+annex_status catalog_read_parts(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Compares triggers and log with what was left; fills index->stale. */
+annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error);
+/* An index of which nothing is known yet, not in the list of opened ones. */
+annex_status catalog_new(annex_db *db, const char *schema, const char *name,
+                         struct catalog_index **index, annex_error *error);
+/* Forgets what is kept, so that the next catalog_open reads it anew. Opened segments are reused. */
+void catalog_forget(struct catalog_index *index);
+void catalog_close(annex_db *db, struct catalog_index *index); /* NULL is allowed */
+void catalog_close_all(annex_db *db);
+struct host_log catalog_log(const struct catalog_index *index);
+annex_status schema_insert_index(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Writes definition and watermark under a new version. */
+annex_status schema_update_index(annex_db *db, struct catalog_index *index, annex_error *error);
+annex_status schema_insert_part(annex_db *db, struct catalog_index *index,
+                                struct catalog_part *part, annex_error *error);
+annex_status schema_update_dead(annex_db *db, struct catalog_index *index,
+                                const struct catalog_part *part, annex_error *error);
+annex_status schema_delete_part(annex_db *db, struct catalog_index *index, int64_t part,
+                                annex_error *error);
+
+/* ---- cache.c, store.c: where the bytes of segments are ----------------------------------------*/
+
+#define CONTENT_TEXT_BYTES 33
+
+const char *content_print(const uint64_t content[2], char text[CONTENT_TEXT_BYTES]);
+bool content_parse(const char *text, uint64_t content[2]);
+/* The private directory of mapped segments, made if needed; "" when there is none to use. */
+annex_status cache_directory(struct arena *arena, const char **directory, annex_error *error);
+
+/* Opens a part for reading: mapped from the cache or its file, or as an image in memory. */
+annex_status store_open(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                        annex_error *error);
+annex_status store_open_all(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Closes the handle of a part. */
+void store_close(annex_db *db, struct catalog_part *part);
+/* Builds a segment from `rows` and adds it to the index as its last part. */
+annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
+                         annex_error *error);
+/* Reads the stored bytes of a part, verifies them; for check. */
+annex_status store_verify(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                          annex_error *error);
+/* Removes files and cache entries of parts that are not used any more; best effort. */
+void store_remove(annex_db *db, struct catalog_index *index, const struct catalog_part *part);
+/* The row of a key in a part, dead or not. */
+bool part_find(const struct catalog_part *part, const struct rowkey *key, uint32_t *row);
+bool part_is_dead(const struct catalog_part *part, uint32_t row);
+
+/* ---- log.c: the delta -------------------------------------------------------------------------*/
+
+enum delta_state { DELTA_UNREAD = 0, DELTA_PRESENT = 1, DELTA_ABSENT = 2 };
+
+/*
+ * Brings the delta and the masks of the parts up to the last log row. Sets index->stale when the
+ * watermark is not where it was left. Parts must be open.
+ */
+annex_status delta_refresh(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Only looks whether the log is the one that was left, for lists. */
+annex_status log_look(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Number of keys behind the watermark. */
+annex_status delta_count(annex_db *db, struct catalog_index *index, uint64_t *rows,
+                         annex_error *error);
+/* Appends the first row of a new log, and reads the last one as watermark. */
+annex_status log_begin(annex_db *db, struct catalog_index *index, annex_error *error);
+annex_status log_read_last(annex_db *db, const struct catalog_index *index, int64_t *seq,
+                           int64_t *nonce, bool *present, annex_error *error);
+/* Removes the rows before the watermark. */
+annex_status log_trim(annex_db *db, struct catalog_index *index, annex_error *error);
+
+/* ---- source.c: the table ----------------------------------------------------------------------*/
+
+/* Reads current vectors by key. */
+struct source_fetch {
+    annex_db *db;
+    struct catalog_index *index;
+    struct vector_reader reader;
+    struct host_statement *statement;
+    struct arena scratch;
+};
+
+annex_status source_fetch_open(annex_db *db, struct catalog_index *index,
+                               struct source_fetch *fetch, annex_error *error);
+/* VECTOR_NONE also for a row that is not there or does not fulfil the condition. */
+annex_status source_fetch_key(struct source_fetch *fetch, const struct rowkey *key, void *vector,
+                              enum vector_state *state, annex_error *error);
+/* The same by values as a user gives them; `key` (may be NULL) is the one the table holds. */
+annex_status source_fetch_row(struct source_fetch *fetch, const annex_value *values, void *vector,
+                              enum vector_state *state, struct buffer *buffer, struct rowkey *key,
+                              annex_error *error);
+void source_fetch_close(struct source_fetch *fetch);
+
+/* The key columns, quoted: "a", "b". */
+annex_status source_key_list(struct catalog_index *index, struct arena *arena, const char **out,
+                             annex_error *error);
+
+/* Streams rows: the table where `where` holds ("": all of it), or the current rows of `keys`. */
+struct source_rows {
+    annex_db *db;
+    struct catalog_index *index;
+    struct vector_reader reader;
+    struct host_statement *statement; /* scan of the table */
+    const struct rowkey_set *keys;    /* or these, one after the other */
+    struct source_fetch fetch;
+    size_t next_key;
+    bool finished;
+    bool strict;             /* a bad row is an error; otherwise it is left out */
+    uint64_t rows, left_out; /* of this pass */
+    char first_left_out[ANNEX_ERROR_BYTES];
+    void *vectors; /* [batch_rows] */
+    size_t batch_rows;
+    struct rowkey_set batch;
+    struct buffer key_buffer;
+};
+
+annex_status source_rows_open(annex_db *db, struct catalog_index *index,
+                              const struct rowkey_set *keys, const char *where, bool strict,
+                              struct source_rows *rows, annex_error *error);
+annex_rows source_rows_view(struct source_rows *rows);
+void source_rows_close(struct source_rows *rows);
+/* The first values of the column, for vector_detect; they live in the arena. */
+annex_status source_samples(annex_db *db, struct catalog_index *index, struct arena *arena,
+                            annex_value *samples, size_t capacity, size_t *n, annex_error *error);
+
+/* ---- ranking.c, result.c ----------------------------------------------------------------------*/
+
+struct offer {
+    double distance;
+    struct rowkey key;
+};
+
+/* The best `limit` by (distance, key); with `within`, all at most `radius` away. */
+struct ranking {
+    struct arena *arena; /* keeps the bytes of keys */
+    const annex_env *env;
+    struct buffer items; /* struct offer, a heap with the worst first while limited */
+    size_t n;
+    size_t limit;
+    bool within;
+    double radius;
+};
+
+annex_status ranking_add(struct ranking *ranking, double distance, const struct rowkey *key,
+                         annex_error *error);
+struct offer *ranking_sort(struct ranking *ranking);
+void ranking_free(struct ranking *ranking);
+
+/* ---- filter.c: rows that may be found ---------------------------------------------------------*/
+
+#define FILTER_SCAN_ROWS 1000 /* so many are read from the table instead of searched for */
+
+/* A pre-filter, resolved to rows. */
+struct filter {
+    bool active;
+    bool few;               /* `keys` is complete: reading them is cheaper than searching */
+    struct rowkey_set keys; /* until there were too many of them */
+    uint64_t **allowed;     /* then for each part a bitmap, within part->allowed */
+    uint64_t *delta;        /* and one over the delta */
+    size_t delta_words;
+    uint64_t n; /* rows found, some perhaps twice */
+};
+
+/* `table_only`: segments are not used, all keys are wanted. The filter is freed in every case. */
+annex_status filter_resolve(annex_db *db, struct catalog_index *index,
+                            const annex_db_request *request, bool table_only, struct filter *filter,
+                            annex_error *error);
+void filter_free(annex_db *db, const struct catalog_index *index, struct filter *filter);
+
+/* ---- scan.c: exact search of rows of the table ------------------------------------------------*/
+
+/* A search on its way: what is looked for, and the best so far. */
+struct search {
+    annex_db *db;
+    struct catalog_index *index;
+    const annex_db_request *request;
+    struct search_settings settings;
+    struct source_fetch fetch;
+    void *query;
+    void *vector; /* room for one */
+    struct filter filter;
+    struct ranking ranking;
+    bool has_skipped; /* the row that the query was taken from */
+    struct rowkey skipped;
+    struct buffer skipped_bytes;
+    annex_result *result;
+};
+
+/* Offers a row to a ranking. */
+annex_status scan_offer(struct search *search, struct ranking *ranking, const struct rowkey *key,
+                        const void *vector, annex_error *error);
+/* All rows of the table that fulfil the request's condition. */
+annex_status scan_table(struct search *search, annex_error *error);
+/* The rows of some keys. */
+annex_status scan_keys(struct search *search, const struct rowkey_set *keys, annex_error *error);
+/* The rows changed since the last sync. */
+annex_status scan_delta(struct search *search, annex_error *error);
+
+/* ---- result.c ---------------------------------------------------------------------------------*/
+
+struct annex_result {
+    annex_env env;
+    struct arena arena;
+    size_t n, key_columns;
+    double *distances;
+    annex_value *keys; /* [n x key_columns] */
+    const char *plan;
+};
+
+annex_status result_new(const annex_env *env, annex_result **result, annex_error *error);
+annex_status result_fill(annex_result *result, struct rowkey_shape shape, struct ranking *ranking,
+                         annex_error *error);
+
+/* ---- db_sync.c --------------------------------------------------------------------------------*/
+
+/*
+ * Builds the segments of an index anew from the table, in place of those it has. The log must be in
+ * place and the transaction open.
+ */
+annex_status catalog_rebuild(annex_db *db, struct catalog_index *index, bool strict,
+                             annex_sync_report *report, annex_error *error);
+/* A writing transaction on the schema of an index; says which database cannot be written. */
+annex_status catalog_begin(annex_db *db, const char *schema, annex_error *error);
+
+#endif

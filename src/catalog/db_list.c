@@ -1,0 +1,209 @@
+/*
+ * db_list.c - the indexes of all schemas and how they are. An index that cannot be read is listed
+ * too, with the reason. No segment is opened, but for those in files of their own.
+ */
+#include "catalog/catalog.h"
+
+struct list_block {
+    annex_env env;
+    struct arena arena;
+    size_t capacity;
+    annex_db_index items[];
+};
+
+static void list_block_free(struct list_block *block)
+{
+    annex_env env = block->env;
+    arena_free(&block->arena);
+    memory_free(&env, block, sizeof *block + block->capacity * sizeof block->items[0], 1);
+}
+
+static annex_status list_block_new(annex_db *db, size_t capacity, struct list_block **block,
+                                   annex_error *error)
+{
+    uint64_t bytes = 0;
+    *block = NULL;
+    if (!checked_multiply(capacity, sizeof(annex_db_index), &bytes) ||
+        !checked_add(bytes, sizeof **block, &bytes)) {
+        return error_nomem(error, UINT64_MAX);
+    }
+    TRY(memory_new(&db->env, bytes, 1, block, error));
+    (*block)->env = db->env;
+    (*block)->arena.env = &(*block)->env;
+    (*block)->capacity = capacity;
+    return ANNEX_OK;
+}
+
+/* ---- one index -------------------------------------------------------------------------------*/
+
+static annex_status list_copy(struct arena *arena, const char *text, const char **out,
+                              annex_error *error)
+{
+    return arena_text(arena, text, strlen(text), out, error);
+}
+
+/* Whether the index can be trusted, without reading segments or log. */
+static annex_status list_look(annex_db *db, struct catalog_index *index, annex_error *error)
+{
+    TRY(catalog_inspect(db, index, error));
+    for (size_t i = 0; i < index->n_parts && index->stale.message[0] == '\0'; i++) {
+        annex_error why = {ANNEX_OK, ""};
+        if (index->parts[i].file[0] != '\0' &&
+            store_open(db, index, &index->parts[i], &why) != ANNEX_OK) {
+            index->stale = why;
+        }
+    }
+    return index->stale.message[0] == '\0' ? log_look(db, index, error) : ANNEX_OK;
+}
+
+static void list_sum_parts(const struct catalog_index *index, annex_db_index *item)
+{
+    uint64_t largest = 0;
+    item->family = "flat";
+    for (size_t i = 0; i < index->n_parts; i++) {
+        const struct catalog_part *part = &index->parts[i];
+        item->rows += part->slots - part->n_dead;
+        item->dead_rows += part->n_dead;
+        item->bytes += part->bytes;
+        if (part->slots >= largest) {
+            largest = part->slots;
+            item->family = strcmp(part->family, "graph") == 0 ? "graph" : "flat";
+        }
+    }
+    item->segments = index->n_parts;
+}
+
+static annex_status list_describe(annex_db *db, struct catalog_index *index, struct arena *arena,
+                                  annex_db_index *item, annex_error *error)
+{
+    const struct definition *definition = &index->definition;
+    TRY(list_copy(arena, index->table, &item->table, error));
+    TRY(list_copy(arena, definition->column, &item->column, error));
+    TRY(list_copy(arena, definition->where, &item->where, error));
+    TRY(list_copy(arena, definition->options, &item->options, error));
+    item->keys = "";
+    for (size_t i = 0; i < definition->n_keys; i++) {
+        TRY(arena_printf(arena, &item->keys, error, "%s%s%s", item->keys, i > 0 ? ", " : "",
+                         definition->keys[i]));
+    }
+    item->metric = annex_metric_name(definition->metric);
+    item->format = annex_format_name(definition->format);
+    item->storage = definition->in_file ? "file" : "database";
+    item->dimension = definition->dimension;
+    item->recall = definition->recall;
+    list_sum_parts(index, item);
+    TRY(list_look(db, index, error));
+    if (index->stale.message[0] != '\0') {
+        item->state = "stale";
+        return list_copy(arena, index->stale.message, &item->reason, error);
+    }
+    TRY(delta_count(db, index, &item->delta_rows, error));
+    item->state = item->delta_rows > 0 ? "delta" : "fresh";
+    return ANNEX_OK;
+}
+
+static annex_status list_add(annex_db *db, const char *schema, const char *name,
+                             struct arena *arena, annex_db_index *item, annex_error *error)
+{
+    struct catalog_index *index = NULL;
+    struct host_statement *hold = NULL;
+    annex_error why = {ANNEX_OK, ""};
+    *item = (annex_db_index){.table = "",
+                             .column = "",
+                             .keys = "",
+                             .where = "",
+                             .metric = "",
+                             .family = "",
+                             .format = "",
+                             .storage = "",
+                             .state = "stale",
+                             .reason = "",
+                             .options = "{}"};
+    TRY(list_copy(arena, schema, &item->schema, error));
+    TRY(list_copy(arena, name, &item->name, error));
+    annex_status status = catalog_open_in(db, schema, name, &index, &hold, &why);
+    if (status == ANNEX_OK) {
+        status = list_describe(db, index, arena, item, &why);
+    }
+    db->host->type->finish(hold);
+    if (status == ANNEX_NOMEM || status == ANNEX_BUSY || status == ANNEX_CANCELLED) {
+        return error_set(error, status, "%s", why.message);
+    }
+    if (status != ANNEX_OK) {
+        item->state = "stale";
+        return list_copy(arena, why.message, &item->reason, error);
+    }
+    return ANNEX_OK;
+}
+
+/* ---- all of them -----------------------------------------------------------------------------*/
+
+/* The names of a schema, read to the end first: describing an index runs other statements. */
+static annex_status list_names(annex_db *db, const char *schema, struct arena *arena,
+                               struct buffer *names, annex_error *error)
+{
+    struct host_statement *statement = NULL;
+    const char *quoted = NULL;
+    bool present = false, row = true;
+    TRY(db->host->type->has_table(db->host, schema, "annex_index", &present, error));
+    if (!present) {
+        return ANNEX_OK;
+    }
+    TRY(host_quote(arena, schema, &quoted, error));
+    annex_status status = host_prepare(db->host, &statement, error,
+                                       "SELECT name FROM %s.annex_index ORDER BY name", quoted);
+    while (status == ANNEX_OK) {
+        const char *pair[2] = {schema, NULL};
+        TRY_CLEANUP(db->host->type->step(statement, &row, error));
+        if (!row) {
+            break;
+        }
+        TRY_CLEANUP(host_text(db->host, statement, 0, arena, &pair[1], error));
+        TRY_CLEANUP(buffer_append(&db->env, names, pair, sizeof pair, error));
+    }
+cleanup:
+    db->host->type->finish(statement);
+    return status;
+}
+
+annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t *n, annex_error *error)
+{
+    struct arena scratch = {&db->env, NULL};
+    struct list_block *block = NULL;
+    struct buffer names = {0};
+    const char **schemas = NULL;
+    size_t n_schemas = 0;
+    *list = NULL;
+    *n = 0;
+    annex_status status = db->host->type->schemas(db->host, &scratch, &schemas, &n_schemas, error);
+    for (size_t i = 0; status == ANNEX_OK && i < n_schemas; i++) {
+        status = list_names(db, schemas[i], &scratch, &names, error);
+    }
+    TRY_CLEANUP(status);
+    size_t count = names.bytes / (2 * sizeof(char *));
+    if (count == 0) {
+        goto cleanup;
+    }
+    TRY_CLEANUP(list_block_new(db, count, &block, error));
+    for (size_t i = 0; i < count; i++) {
+        const char *const *pair = (const char *const *)names.data + 2 * i;
+        TRY_CLEANUP(list_add(db, pair[0], pair[1], &block->arena, &block->items[i], error));
+    }
+    *list = block->items;
+    *n = count;
+cleanup:
+    if (status != ANNEX_OK && block != NULL) {
+        list_block_free(block);
+    }
+    buffer_free(&db->env, &names);
+    arena_free(&scratch);
+    return status;
+}
+
+void annex_db_list_free(annex_db *db, annex_db_index *list, size_t n)
+{
+    (void)db, (void)n;
+    if (list != NULL) {
+        list_block_free((struct list_block *)((char *)list - offsetof(struct list_block, items)));
+    }
+}

@@ -1,0 +1,375 @@
+/*
+ * db_search.c - the fresh search: what the caller's transaction would find if it compared every
+ * row.
+ *
+ * Invariants
+ *   1. Everything is read in one snapshot, held by the statement that found the index.
+ *   2. A row that is answered exists in that snapshot with the vector its distance was computed
+ *      from: candidates of segments are re-read from the table.
+ *   3. A segment that cannot be used, lost triggers or a cut log cost time, never rows: the table
+ *      itself is scanned, and a warning says what to run.
+ */
+#include "catalog/catalog.h"
+
+/* ---- candidates of segments -------------------------------------------------------------------*/
+
+struct part_search {
+    struct search *search;
+    struct catalog_part *part;
+};
+
+static struct rowkey part_key(const struct catalog_part *part, uint32_t row, bool integer)
+{
+    struct rowkey key = {0};
+    const void *bytes = NULL;
+    if (integer) {
+        (void)annex_index_key(part->index, row, &key.integer, NULL);
+    } else if (annex_index_key_bytes(part->index, row, &bytes, &key.n_bytes, NULL) == ANNEX_OK) {
+        key.bytes = bytes;
+    }
+    return key;
+}
+
+/* annex_search_options.fetch: the vectors that the table holds now. */
+static annex_status part_fetch(void *context, const uint32_t *rows, size_t n, void *vectors,
+                               unsigned char *present, annex_error *error)
+{
+    struct part_search *self = context;
+    struct source_fetch *fetch = &self->search->fetch;
+    bool integer = self->search->index->shape.integer;
+    for (size_t i = 0; i < n; i++) {
+        struct rowkey key = part_key(self->part, rows[i], integer);
+        enum vector_state state = VECTOR_NONE;
+        if (integer || key.bytes != NULL) {
+            char *vector = (char *)vectors + i * fetch->reader.bytes;
+            TRY(source_fetch_key(fetch, &key, vector, &state, error));
+        }
+        present[i] = state == VECTOR_GOOD;
+    }
+    return ANNEX_OK;
+}
+
+static void part_options(struct search *search, size_t part, struct part_search *context,
+                         annex_search_options *options)
+{
+    const struct catalog_index *index = search->index;
+    const struct search_settings *settings = &search->settings;
+    *options = (annex_search_options)ANNEX_SEARCH_OPTIONS_INIT;
+    options->effort = settings->effort;
+    options->threads = settings->threads;
+    options->recall = settings->recall;
+    if (settings->effort == 0 && settings->recall == 0 && !search->request->has_distance) {
+        options->recall = index->definition.recall;
+    }
+    if (search->filter.active) {
+        options->allowed = search->filter.allowed[part];
+    } else if (index->parts[part].n_dead > 0 || index->delta.keys.n > 0) {
+        options->allowed = index->parts[part].allowed;
+    }
+    options->fetch = part_fetch;
+    options->fetch_context = context;
+}
+
+static annex_status search_offer_hits(struct search *search, const struct catalog_part *part,
+                                      const annex_hit *hits, size_t n, annex_error *error)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct rowkey key = part_key(part, hits[i].row, search->index->shape.integer);
+        if (search->has_skipped && rowkey_compare(&key, &search->skipped) == 0) {
+            continue;
+        }
+        TRY(ranking_add(&search->ranking, hits[i].distance, &key, error));
+    }
+    return ANNEX_OK;
+}
+
+static annex_status search_part(struct search *search, size_t i, annex_error *error)
+{
+    struct catalog_part *part = &search->index->parts[i];
+    const annex_env *env = &search->db->env;
+    struct part_search context = {search, part};
+    annex_search_options options;
+    annex_hit *hits = NULL;
+    size_t n = 0;
+    annex_status status = ANNEX_OK;
+    part_options(search, i, &context, &options);
+    if (search->request->has_distance) {
+        TRY(annex_index_within(part->index, search->query, search->request->distance, &options,
+                               &hits, &n, error));
+        status = search_offer_hits(search, part, hits, n, error);
+        annex_hits_free(part->index, hits, n);
+        return status;
+    }
+    /* One more than asked for, in case the row that the query was taken from is among them. */
+    size_t k = MIN(search->ranking.limit + search->has_skipped, (size_t)part->slots);
+    TRY(memory_new_raw(env, k, sizeof *hits, &hits, error));
+    status = annex_index_search(part->index, search->query, 1, k, &options, hits, &n, error);
+    if (status == ANNEX_OK) {
+        status = search_offer_hits(search, part, hits, n, error);
+    }
+    memory_free(env, hits, k, sizeof *hits);
+    return status;
+}
+
+/* ---- the parts of a search --------------------------------------------------------------------*/
+
+/* Whether segments that cannot be opened are a reason to do without them. */
+static bool search_can_do_without(annex_status status)
+{
+    return status == ANNEX_DAMAGED || status == ANNEX_NOT_FOUND || status == ANNEX_TOO_NEW ||
+           status == ANNEX_IO || status == ANNEX_UNSUPPORTED;
+}
+
+/* Finds out whether segments and log can be trusted; index->stale says why not. */
+static annex_status search_look(struct search *search, annex_error *error)
+{
+    struct catalog_index *index = search->index;
+    annex_error why = {ANNEX_OK, ""};
+    TRY(catalog_inspect(search->db, index, error));
+    if (index->stale.message[0] != '\0') {
+        return ANNEX_OK;
+    }
+    annex_status status = store_open_all(search->db, index, &why);
+    if (search_can_do_without(status)) {
+        index->stale = why;
+        return ANNEX_OK;
+    }
+    if (status != ANNEX_OK) {
+        return error_set(error, status, "%s", why.message);
+    }
+    return delta_refresh(search->db, index, error);
+}
+
+/* An index made over an empty table learns format and dimension from the rows there are now. */
+static annex_status search_learn(struct search *search, annex_error *error)
+{
+    annex_value samples[VECTOR_SAMPLES];
+    struct arena scratch = {&search->db->env, NULL};
+    size_t n = 0;
+    annex_status status =
+        source_samples(search->db, search->index, &scratch, samples, VECTOR_SAMPLES, &n, error);
+    if (status == ANNEX_OK) {
+        status = vector_detect(&search->db->env, samples, n, &search->index->definition, error);
+    }
+    arena_free(&scratch);
+    return status;
+}
+
+static annex_status search_like(struct search *search, annex_error *error)
+{
+    const struct catalog_index *index = search->index;
+    enum vector_state state = VECTOR_NONE;
+    char text[KEY_TEXT_BYTES];
+    TRY(source_fetch_row(&search->fetch, search->request->like, search->query, &state,
+                         &search->skipped_bytes, &search->skipped, error));
+    if (state != VECTOR_GOOD) {
+        return error_set(error, ANNEX_NOT_FOUND,
+                         "there is no row %s with a vector in table %s, within index %s",
+                         rowkey_print(search->request->like, index->shape.n_columns, text),
+                         index->table, index->name);
+    }
+    search->has_skipped = true;
+    return ANNEX_OK;
+}
+
+static annex_status search_read_query(struct search *search, annex_error *error)
+{
+    size_t bytes = search->fetch.reader.bytes;
+    TRY(memory_new_raw(&search->db->env, bytes, 1, &search->query, error));
+    TRY(memory_new_raw(&search->db->env, bytes, 1, &search->vector, error));
+    return search->request->like != NULL
+               ? search_like(search, error)
+               : vector_read_query(&search->fetch.reader, &search->request->query, search->query,
+                                   error);
+}
+
+static const char *search_filter_name(const annex_db_request *request)
+{
+    bool where = request->where != NULL && request->where[0] != '\0';
+    return request->has_keys && where ? " filter=keys+where"
+           : request->has_keys        ? " filter=keys"
+           : where                    ? " filter=where"
+                                      : "";
+}
+
+static annex_status search_plan_segments(struct search *search, annex_error *error)
+{
+    const struct catalog_index *index = search->index;
+    const struct search_settings *settings = &search->settings;
+    const char *effort = NULL, *family = "delta";
+    struct arena *arena = &search->result->arena;
+    uint64_t largest = 0;
+    for (size_t i = 0; i < index->n_parts; i++) {
+        if (index->parts[i].slots >= largest) {
+            largest = index->parts[i].slots;
+            family = index->parts[i].family;
+        }
+    }
+    if (settings->effort == ANNEX_EFFORT_EXACT ||
+        (search->request->has_distance && settings->effort == 0 && settings->recall == 0)) {
+        effort = "effort=exact";
+    } else if (settings->effort > 0) {
+        TRY(arena_printf(arena, &effort, error, "effort=%u", settings->effort));
+    } else {
+        TRY(arena_printf(arena, &effort, error, "recall=%g",
+                         settings->recall > 0 ? settings->recall : index->definition.recall));
+    }
+    return arena_printf(arena, &search->result->plan, error, "%s %s segments=%zu delta=%zu%s",
+                        family, effort, index->n_parts, index->delta.keys.n,
+                        search_filter_name(search->request));
+}
+
+static annex_status search_stale(struct search *search, annex_error *error)
+{
+    const struct catalog_index *index = search->index;
+    log_message(&search->db->env, ANNEX_LOG_WARNING,
+                "index %s is stale, the table itself is searched: %s", index->name,
+                index->stale.message);
+    TRY(arena_printf(&search->result->arena, &search->result->plan, error,
+                     "exact scan of the table%s (stale: %s)", search_filter_name(search->request),
+                     index->stale.message));
+    return search->filter.active && search->request->has_keys
+               ? scan_keys(search, &search->filter.keys, error)
+               : scan_table(search, error);
+}
+
+static annex_status search_answer(struct search *search, annex_error *error)
+{
+    struct catalog_index *index = search->index;
+    bool stale = index->stale.message[0] != '\0';
+    TRY(filter_resolve(search->db, index, search->request, stale, &search->filter, error));
+    if (stale) {
+        return search_stale(search, error);
+    }
+    if (search->filter.active && search->filter.few) {
+        TRY(arena_printf(&search->result->arena, &search->result->plan, error,
+                         "exact scan of %zu rows%s", search->filter.keys.n,
+                         search_filter_name(search->request)));
+        return scan_keys(search, &search->filter.keys, error);
+    }
+    TRY(search_plan_segments(search, error));
+    for (size_t i = 0; i < index->n_parts; i++) {
+        TRY(search_part(search, i, error));
+    }
+    return scan_delta(search, error);
+}
+
+/* Everything between finding the index and the result; the snapshot is held by the caller. */
+static annex_status search_run(struct search *search, annex_error *error)
+{
+    const annex_db_request *request = search->request;
+    struct catalog_index *index = search->index;
+    TRY(settings_parse(request->options, &search->settings, error));
+    TRY(search_look(search, error));
+    if (index->definition.dimension == 0) {
+        TRY(search_learn(search, error));
+    }
+    if (index->definition.dimension == 0) {
+        search->result->plan = "the index is empty";
+        search->result->key_columns = index->shape.n_columns;
+        return ANNEX_OK;
+    }
+    search->ranking = (struct ranking){.arena = &search->result->arena,
+                                       .env = &search->db->env,
+                                       .limit = request->k,
+                                       .within = request->has_distance != 0,
+                                       .radius = request->distance};
+    TRY(source_fetch_open(search->db, index, &search->fetch, error));
+    TRY(search_read_query(search, error));
+    TRY(search_answer(search, error));
+    return result_fill(search->result, index->shape, &search->ranking, error);
+}
+
+static annex_status request_check(const annex_db_request *request, annex_error *error)
+{
+    if (request->struct_bytes != sizeof *request) {
+        return error_set(error, ANNEX_INVALID,
+                         "annex_db_request has another size than this library expects; begin with "
+                         "ANNEX_DB_REQUEST_INIT");
+    }
+    if (request->has_distance && request->distance != request->distance) {
+        return error_set(error, ANNEX_INVALID, "the distance to search within is NaN");
+    }
+    return ANNEX_OK;
+}
+
+annex_status annex_db_search(annex_db *db, const char *name, const annex_db_request *request,
+                             annex_result **result, annex_error *error)
+{
+    struct search search = {.db = db, .request = request};
+    struct host_statement *hold = NULL;
+    *result = NULL;
+    TRY(request_check(request, error));
+    TRY(result_new(&db->env, &search.result, error));
+    annex_status status = catalog_open(db, name, &search.index, &hold, error);
+    if (status == ANNEX_OK) {
+        struct definition *definition = &search.index->definition;
+        annex_format format = definition->format;
+        uint32_t dimension = definition->dimension;
+        status = search_run(&search, error);
+        filter_free(db, search.index, &search.filter);
+        memory_free(&db->env, search.query, search.fetch.reader.bytes, 1);
+        memory_free(&db->env, search.vector, search.fetch.reader.bytes, 1);
+        source_fetch_close(&search.fetch);
+        definition->format = format; /* what was learned holds for this snapshot only */
+        definition->dimension = dimension;
+    }
+    if (search.ranking.env != NULL) {
+        ranking_free(&search.ranking);
+    }
+    buffer_free(&db->env, &search.skipped_bytes);
+    db->host->type->finish(hold);
+    if (status != ANNEX_OK) {
+        annex_result_free(search.result);
+        return status;
+    }
+    *result = search.result;
+    return ANNEX_OK;
+}
+
+annex_status annex_db_vector(annex_db *db, const char *name, const annex_value *key,
+                             size_t key_columns, void **vector, size_t *bytes, annex_metric *metric,
+                             uint32_t *dimension, annex_error *error)
+{
+    struct search search = {.db = db};
+    struct host_statement *hold = NULL;
+    enum vector_state state = VECTOR_NONE;
+    char text[KEY_TEXT_BYTES];
+    *vector = NULL;
+    *bytes = 0;
+    TRY(catalog_open(db, name, &search.index, &hold, error));
+    struct definition *definition = &search.index->definition;
+    struct definition before = *definition;
+    annex_status status = ANNEX_OK;
+    if (key_columns != search.index->shape.n_columns) {
+        TRY_CLEANUP(error_set(error, ANNEX_INVALID, "the key of index %s has %zu columns, not %zu",
+                              name, search.index->shape.n_columns, key_columns));
+    }
+    TRY_CLEANUP(catalog_inspect(db, search.index, error));
+    if (definition->dimension == 0) {
+        TRY_CLEANUP(search_learn(&search, error));
+    }
+    *metric = definition->metric;
+    *dimension = definition->dimension;
+    if (definition->dimension > 0) {
+        TRY_CLEANUP(source_fetch_open(db, search.index, &search.fetch, error));
+        *bytes = search.fetch.reader.bytes;
+        TRY_CLEANUP(memory_new(&db->env, *bytes, 1, vector, error));
+        TRY_CLEANUP(source_fetch_row(&search.fetch, key, *vector, &state, NULL, NULL, error));
+    }
+    if (state != VECTOR_GOOD) {
+        status = error_set(error, ANNEX_NOT_FOUND, "table %s has no row %s with a vector",
+                           search.index->table, rowkey_print(key, key_columns, text));
+    }
+cleanup:
+    if (status != ANNEX_OK) {
+        memory_free(&db->env, *vector, *bytes, 1);
+        *vector = NULL;
+        *bytes = 0;
+    }
+    definition->format = before.format;
+    definition->dimension = before.dimension;
+    source_fetch_close(&search.fetch);
+    db->host->type->finish(hold);
+    return status;
+}

@@ -1,0 +1,380 @@
+/*
+ * db_sync.c - moving the delta into segments, and merging segments.
+ *
+ * Sync marks the old rows of changed keys dead and builds one new segment from the current vectors
+ * of those keys. The new segment takes in every segment that is at most twice its size, smallest
+ * first, and every one of which more than a fifth is dead. So sizes at least double from segment to
+ * segment: their number stays below log2(rows), and a row is rewritten about that often in its
+ * life.
+ *
+ * Invariants
+ *   1. One transaction; after a failure database, log and segments are as they were.
+ *   2. The watermark is the last log row that was read, in the transaction that wrote the segments.
+ *   3. Files go only after the commit.
+ */
+#include "catalog/catalog.h"
+
+/* ---- rebuild ---------------------------------------------------------------------------------*/
+
+static annex_status rebuild_learn(annex_db *db, struct catalog_index *index, size_t *n_samples,
+                                  annex_error *error)
+{
+    annex_value samples[VECTOR_SAMPLES];
+    struct arena scratch = {&db->env, NULL};
+    annex_status status =
+        source_samples(db, index, &scratch, samples, VECTOR_SAMPLES, n_samples, error);
+    if (status == ANNEX_OK) {
+        status = vector_detect(&db->env, samples, *n_samples, &index->definition, error);
+    }
+    arena_free(&scratch);
+    return status;
+}
+
+static void say_left_out(annex_db *db, const struct source_rows *rows)
+{
+    if (rows->left_out > 0 && rows->first_left_out[0] != '\0') {
+        log_message(&db->env, ANNEX_LOG_WARNING, "%s; %llu rows were left out",
+                    rows->first_left_out, (unsigned long long)rows->left_out);
+    }
+}
+
+/* A segment without rows says nothing. */
+static annex_status sync_drop_if_empty(annex_db *db, struct catalog_index *index,
+                                       annex_error *error)
+{
+    struct catalog_part *last = &index->parts[index->n_parts - 1];
+    if (last->slots > 0) {
+        return ANNEX_OK;
+    }
+    TRY(schema_delete_part(db, index, last->id, error));
+    store_remove(db, index, last);
+    store_close(db, last);
+    index->n_parts--;
+    return ANNEX_OK;
+}
+
+annex_status catalog_rebuild(annex_db *db, struct catalog_index *index, bool strict,
+                             annex_sync_report *report, annex_error *error)
+{
+    struct source_rows rows;
+    size_t n_samples = 0;
+    size_t n_older = index->n_parts;
+    TRY(rebuild_learn(db, index, &n_samples, error));
+    for (size_t i = 0; i < n_older; i++) {
+        TRY(schema_delete_part(db, index, index->parts[i].id, error));
+    }
+    if (n_samples == 0) {
+        return ANNEX_OK;
+    }
+    TRY(source_rows_open(db, index, NULL, "", strict, &rows, error));
+    annex_rows view = source_rows_view(&rows);
+    annex_status status = store_build(db, index, &view, error);
+    if (status == ANNEX_OK) {
+        say_left_out(db, &rows);
+        if (report != NULL) {
+            report->inserted = index->parts[index->n_parts - 1].slots;
+        }
+        status = sync_drop_if_empty(db, index, error);
+    }
+    source_rows_close(&rows);
+    return status;
+}
+
+/* ---- folding ---------------------------------------------------------------------------------*/
+
+struct fold {
+    annex_db *db;
+    struct catalog_index *index;
+    annex_sync_report *report;
+    struct rowkey_set keys; /* of the new segment: changed ones, and those of absorbed segments */
+    bool *absorbed;         /* [n_older] */
+    size_t n_older;         /* segments before the fold */
+    size_t n_absorbed;
+};
+
+static void fold_mark_dead(struct fold *fold)
+{
+    struct catalog_index *index = fold->index;
+    for (size_t i = 0; i < index->delta.keys.n; i++) {
+        struct rowkey key = rowkey_set_at(&index->delta.keys, i);
+        for (size_t j = 0; j < fold->n_older; j++) {
+            struct catalog_part *part = &index->parts[j];
+            uint32_t row = 0;
+            if (part_find(part, &key, &row) && !part_is_dead(part, row)) {
+                bitmap_set(part->dead, row);
+                part->n_dead++;
+                part->dead_changed = true;
+                fold->report->deleted++;
+            }
+        }
+    }
+}
+
+/* Which segments go into the new one; `live` rows of them are to be rewritten. */
+static void fold_choose(struct fold *fold)
+{
+    const struct catalog_index *index = fold->index;
+    uint64_t size = index->delta.keys.n;
+    bool chosen = true;
+    while (chosen) {
+        chosen = false;
+        for (size_t i = 0; i < fold->n_older; i++) {
+            const struct catalog_part *part = &index->parts[i];
+            uint64_t live = part->slots - part->n_dead;
+            if (!fold->absorbed[i] && (live <= 2 * size || 5 * part->n_dead > part->slots)) {
+                fold->absorbed[i] = true;
+                fold->n_absorbed++;
+                size += live;
+                chosen = true;
+            }
+        }
+    }
+}
+
+static annex_status fold_take_keys(struct fold *fold, const struct catalog_part *part,
+                                   annex_error *error)
+{
+    size_t position = 0;
+    bool added = false;
+    for (uint32_t row = 0; row < part->slots; row++) {
+        struct rowkey key = {0};
+        if (part_is_dead(part, row)) {
+            continue;
+        }
+        if (fold->index->shape.integer) {
+            TRY(annex_index_key(part->index, row, &key.integer, error));
+        } else {
+            const void *bytes = NULL;
+            TRY(annex_index_key_bytes(part->index, row, &bytes, &key.n_bytes, error));
+            key.bytes = bytes;
+        }
+        TRY(rowkey_set_add(&fold->db->env, &fold->keys, &key, &position, &added, error));
+    }
+    return ANNEX_OK;
+}
+
+static annex_status fold_build(struct fold *fold, annex_error *error)
+{
+    struct catalog_index *index = fold->index;
+    const struct rowkey_set *changed = &index->delta.keys;
+    struct source_rows rows;
+    size_t position = 0;
+    bool added = false;
+    uint64_t moved = 0;
+    for (size_t i = 0; i < fold->n_older; i++) {
+        if (fold->absorbed[i]) {
+            moved += index->parts[i].slots - index->parts[i].n_dead;
+            TRY(fold_take_keys(fold, &index->parts[i], error));
+        }
+    }
+    for (size_t i = 0; i < changed->n; i++) {
+        struct rowkey key = rowkey_set_at(changed, i);
+        TRY(rowkey_set_add(&fold->db->env, &fold->keys, &key, &position, &added, error));
+    }
+    TRY(source_rows_open(fold->db, index, &fold->keys, "", false, &rows, error));
+    annex_rows view = source_rows_view(&rows);
+    annex_status status = store_build(fold->db, index, &view, error);
+    if (status == ANNEX_OK) {
+        uint64_t built = index->parts[index->n_parts - 1].slots;
+        fold->report->inserted = built > moved ? built - moved : 0;
+        status = sync_drop_if_empty(fold->db, index, error);
+    }
+    source_rows_close(&rows);
+    return status;
+}
+
+static annex_status fold_write(struct fold *fold, annex_error *error)
+{
+    struct catalog_index *index = fold->index;
+    for (size_t i = 0; i < fold->n_older; i++) {
+        struct catalog_part *part = &index->parts[i];
+        if (fold->absorbed[i]) {
+            TRY(schema_delete_part(fold->db, index, part->id, error));
+        } else if (part->dead_changed) {
+            TRY(schema_update_dead(fold->db, index, part, error));
+        }
+    }
+    return ANNEX_OK;
+}
+
+static annex_status fold_run(struct fold *fold, annex_error *error)
+{
+    struct catalog_index *index = fold->index;
+    fold_mark_dead(fold);
+    fold_choose(fold);
+    if (fold->n_absorbed == fold->n_older) {
+        /* Nothing would be left: read the table in its own order instead of key by key. */
+        uint64_t deleted = fold->report->deleted;
+        uint64_t before = 0;
+        for (size_t i = 0; i < fold->n_older; i++) {
+            before += index->parts[i].slots - index->parts[i].n_dead;
+        }
+        TRY(catalog_rebuild(fold->db, index, false, fold->report, error));
+        fold->report->inserted -= MIN(fold->report->inserted, before);
+        fold->report->deleted = deleted;
+        return ANNEX_OK;
+    }
+    TRY(fold_build(fold, error));
+    return fold_write(fold, error);
+}
+
+/* ---- the transaction -------------------------------------------------------------------------*/
+
+struct sync_work {
+    annex_db *db;
+    struct catalog_index *index;
+    struct fold fold;
+    annex_sync_report report;
+    size_t n_older;
+    bool optimize;
+};
+
+/* Triggers and log anew, everything read from the table. */
+static annex_status sync_repair(struct sync_work *work, annex_error *error)
+{
+    struct catalog_index *index = work->index;
+    struct host_log log = catalog_log(index);
+    log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is built anew: %s", index->name,
+                index->stale.message);
+    TRY(work->db->host->type->log_repair(work->db->host, &log, error));
+    TRY(log_begin(work->db, index, error));
+    work->report.rebuilt = 1;
+    memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
+    return catalog_rebuild(work->db, index, false, &work->report, error);
+}
+
+static annex_status sync_look(struct sync_work *work, annex_error *error)
+{
+    struct catalog_index *index = work->index;
+    annex_error why = {ANNEX_OK, ""};
+    TRY(catalog_inspect(work->db, index, error));
+    if (index->stale.message[0] != '\0') {
+        return ANNEX_OK;
+    }
+    annex_status status = store_open_all(work->db, index, &why);
+    if (status == ANNEX_NOMEM || status == ANNEX_BUSY || status == ANNEX_CANCELLED) {
+        return error_set(error, status, "%s", why.message);
+    }
+    if (status != ANNEX_OK) {
+        index->stale = why;
+        return ANNEX_OK;
+    }
+    return delta_refresh(work->db, index, error);
+}
+
+static annex_status sync_run(struct sync_work *work, annex_error *error)
+{
+    annex_db *db = work->db;
+    struct catalog_index *index = work->index;
+    TRY(sync_look(work, error));
+    work->n_older = work->fold.n_older = index->n_parts;
+    TRY(memory_new(&db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
+                   &work->fold.absorbed, error));
+    if (index->stale.message[0] != '\0') {
+        TRY(sync_repair(work, error));
+    } else {
+        if (!work->optimize && index->delta.last_seq == index->seq) {
+            return ANNEX_OK; /* nothing has changed */
+        }
+        index->seq = index->delta.last_seq;
+        index->nonce = index->delta.last_nonce;
+        if (work->optimize) {
+            memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
+            work->report.rebuilt = 1;
+            TRY(catalog_rebuild(db, index, false, &work->report, error));
+        } else if (index->delta.keys.n > 0) {
+            TRY(fold_run(&work->fold, error));
+        }
+    }
+    TRY(log_trim(db, index, error));
+    return schema_update_index(db, index, error);
+}
+
+/* Files of segments that the catalog does not name: the old ones, after a failure the new ones. */
+static void sync_remove_files(struct sync_work *work, bool committed)
+{
+    struct catalog_index *index = work->index;
+    for (size_t i = 0; i < index->n_parts; i++) {
+        bool older = i < work->n_older;
+        bool unused = committed ? older && work->fold.absorbed[i] : !older;
+        for (size_t j = 0; unused && j < index->n_parts; j++) {
+            bool kept =
+                committed ? j >= work->n_older || !work->fold.absorbed[j] : j < work->n_older;
+            unused = !kept || memcmp(index->parts[i].content, index->parts[j].content,
+                                     sizeof index->parts[i].content) != 0;
+        }
+        if (unused) {
+            store_remove(work->db, index, &index->parts[i]);
+        }
+    }
+}
+
+static uint64_t sync_count_segments(const struct sync_work *work)
+{
+    uint64_t n = work->index->n_parts;
+    for (size_t i = 0; i < work->n_older; i++) {
+        n -= work->fold.absorbed[i];
+    }
+    return n;
+}
+
+static annex_status sync_begin(annex_db *db, const char *name, struct catalog_index **index,
+                               annex_error *error)
+{
+    struct host_statement *hold = NULL;
+    TRY(db->host->type->begin(db->host, error));
+    annex_status status = catalog_open(db, name, index, &hold, error);
+    db->host->type->finish(hold);
+    if (status == ANNEX_OK && db->host->type->read_only(db->host, (*index)->schema)) {
+        status = error_set(error, ANNEX_READ_ONLY,
+                           "the database of index %s is open for reading only; searches see all "
+                           "changes anyway, a sync needs to write",
+                           name);
+    }
+    if (status != ANNEX_OK) {
+        db->host->type->rollback(db->host);
+    }
+    return status;
+}
+
+static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
+                                 annex_sync_report *report, annex_error *error)
+{
+    struct sync_work work = {.db = db, .optimize = optimize};
+    if (report != NULL) {
+        memset(report, 0, sizeof *report);
+    }
+    TRY(sync_begin(db, name, &work.index, error));
+    work.fold = (struct fold){.db = db, .index = work.index, .report = &work.report};
+    work.fold.keys.integer = work.index->shape.integer;
+    annex_status status = sync_run(&work, error);
+    if (status == ANNEX_OK) {
+        status = db->host->type->commit(db->host, error);
+    }
+    if (status != ANNEX_OK) {
+        db->host->type->rollback(db->host);
+    } else if (report != NULL) {
+        *report = work.report;
+        report->segments = sync_count_segments(&work);
+    }
+    if (work.fold.absorbed != NULL) {
+        sync_remove_files(&work, status == ANNEX_OK);
+    }
+    memory_free(&db->env, work.fold.absorbed, MAX(work.n_older, (size_t)1),
+                sizeof *work.fold.absorbed);
+    rowkey_set_free(&db->env, &work.fold.keys);
+    catalog_forget(work.index);
+    return status;
+}
+
+annex_status annex_db_sync(annex_db *db, const char *index, annex_sync_report *report,
+                           annex_error *error)
+{
+    return catalog_sync(db, index, false, report, error);
+}
+
+annex_status annex_db_optimize(annex_db *db, const char *index, annex_sync_report *report,
+                               annex_error *error)
+{
+    return catalog_sync(db, index, true, report, error);
+}

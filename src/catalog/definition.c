@@ -1,0 +1,486 @@
+/*
+ * definition.c - what an index is: the options of annex_db_create as a person writes them, and the
+ * complete definition as the catalog keeps it. Both are JSON objects read through one table of
+ * members, so that each name, type and bound stands once.
+ *
+ * Invariants
+ *   1. A definition that was read has every member within its bounds, wherever the text came from.
+ *   2. definition_read(definition_write(d)) equals d.
+ */
+#include "catalog/catalog.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+
+/* ---- members ---------------------------------------------------------------------------------*/
+
+struct member_reader {
+    struct arena *arena;
+    struct definition *definition;
+    const char *name;
+    annex_error *error;
+};
+
+typedef annex_status (*member_read)(struct member_reader *reader, json_t *value);
+
+static annex_status member_wrong(struct member_reader *reader, const char *expected)
+{
+    return error_set(reader->error, ANNEX_INVALID, "the option \"%s\" must be %s", reader->name,
+                     expected);
+}
+
+static annex_status member_text(struct member_reader *reader, json_t *value, const char **out)
+{
+    if (!json_is_string(value)) {
+        return member_wrong(reader, "a string");
+    }
+    const char *text = json_string_value(value);
+    size_t bytes = json_string_length(value);
+    if (memchr(text, '\0', bytes) != NULL) {
+        return member_wrong(reader, "a string without zero characters");
+    }
+    return arena_text(reader->arena, text, bytes, out, reader->error);
+}
+
+static annex_status member_number(struct member_reader *reader, json_t *value, uint32_t least,
+                                  uint32_t most, uint32_t *out)
+{
+    json_int_t number = json_integer_value(value);
+    if (!json_is_integer(value) || number < least || number > most) {
+        return error_set(reader->error, ANNEX_INVALID,
+                         "the option \"%s\" must be an integer from %u to %u", reader->name, least,
+                         most);
+    }
+    *out = (uint32_t)number;
+    return ANNEX_OK;
+}
+
+static annex_status read_key(struct member_reader *reader, json_t *value)
+{
+    struct definition *definition = reader->definition;
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    if (n == 0 || n > ANNEX_MAX_KEY_COLUMNS) {
+        return member_wrong(reader, "the name of a column, or an array of 1 to 8 names");
+    }
+    for (size_t i = 0; i < n; i++) {
+        json_t *name = json_is_array(value) ? json_array_get(value, i) : value;
+        TRY(member_text(reader, name, &definition->keys[i]));
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(definition->keys[i], definition->keys[j]) == 0) {
+                return error_set(reader->error, ANNEX_INVALID, "the key names column %s twice",
+                                 definition->keys[i]);
+            }
+        }
+    }
+    definition->n_keys = n;
+    return ANNEX_OK;
+}
+
+static annex_status read_where(struct member_reader *reader, json_t *value)
+{
+    return member_text(reader, value, &reader->definition->where);
+}
+
+static annex_status read_model(struct member_reader *reader, json_t *value)
+{
+    return member_text(reader, value, &reader->definition->model);
+}
+
+static annex_status read_metric(struct member_reader *reader, json_t *value)
+{
+    const char *text = NULL;
+    TRY(member_text(reader, value, &text));
+    return annex_metric_parse(text, &reader->definition->metric, reader->error);
+}
+
+static annex_status read_format(struct member_reader *reader, json_t *value)
+{
+    const char *text = NULL;
+    TRY(member_text(reader, value, &text));
+    return annex_format_parse(text, &reader->definition->format, reader->error);
+}
+
+static annex_status read_index(struct member_reader *reader, json_t *value)
+{
+    const char *text = NULL;
+    TRY(member_text(reader, value, &text));
+    if (strcmp(text, "auto") == 0) {
+        reader->definition->family = ANNEX_FAMILY_AUTO;
+    } else if (strcmp(text, "flat") == 0) {
+        reader->definition->family = ANNEX_FLAT;
+    } else if (strcmp(text, "graph") == 0) {
+        reader->definition->family = ANNEX_GRAPH;
+    } else {
+        return member_wrong(reader, "\"auto\", \"flat\" or \"graph\"");
+    }
+    return ANNEX_OK;
+}
+
+static annex_status read_storage(struct member_reader *reader, json_t *value)
+{
+    const char *text = NULL;
+    TRY(member_text(reader, value, &text));
+    if (strcmp(text, "database") != 0 && strcmp(text, "file") != 0) {
+        return member_wrong(reader, "\"database\" or \"file\"");
+    }
+    reader->definition->in_file = text[0] == 'f';
+    return ANNEX_OK;
+}
+
+static annex_status read_recall(struct member_reader *reader, json_t *value)
+{
+    double recall = json_number_value(value);
+    if (!json_is_number(value) || !(recall > 0) || recall > 1) {
+        return member_wrong(reader, "a number above 0 and at most 1");
+    }
+    reader->definition->recall = recall;
+    return ANNEX_OK;
+}
+
+static annex_status read_dimension(struct member_reader *reader, json_t *value)
+{
+    return member_number(reader, value, 1, ANNEX_MAX_DIMENSION, &reader->definition->dimension);
+}
+
+static annex_status read_degree(struct member_reader *reader, json_t *value)
+{
+    TRY(member_number(reader, value, 8, 128, &reader->definition->degree));
+    return reader->definition->degree % 8 == 0 ? ANNEX_OK : member_wrong(reader, "a multiple of 8");
+}
+
+static annex_status read_effort(struct member_reader *reader, json_t *value)
+{
+    return member_number(reader, value, 4, 65536, &reader->definition->effort);
+}
+
+static annex_status read_threads(struct member_reader *reader, json_t *value)
+{
+    return member_number(reader, value, 0, 1024, &reader->definition->threads);
+}
+
+/* The next ones are kept in the catalog only. */
+
+static annex_status read_table(struct member_reader *reader, json_t *value)
+{
+    return member_text(reader, value, &reader->definition->table);
+}
+
+static annex_status read_column(struct member_reader *reader, json_t *value)
+{
+    return member_text(reader, value, &reader->definition->column);
+}
+
+static annex_status read_options(struct member_reader *reader, json_t *value)
+{
+    return member_text(reader, value, &reader->definition->options);
+}
+
+static annex_status read_watched(struct member_reader *reader, json_t *value)
+{
+    struct definition *definition = reader->definition;
+    size_t n = json_array_size(value);
+    TRY(arena_new(reader->arena, n, sizeof *definition->watched, &definition->watched,
+                  reader->error));
+    for (size_t i = 0; i < n; i++) {
+        TRY(member_text(reader, json_array_get(value, i), &definition->watched[i]));
+    }
+    definition->n_watched = n;
+    return ANNEX_OK;
+}
+
+static annex_status read_integer_key(struct member_reader *reader, json_t *value)
+{
+    if (!json_is_boolean(value)) {
+        return member_wrong(reader, "true or false");
+    }
+    reader->definition->integer_key = json_is_true(value);
+    return ANNEX_OK;
+}
+
+static annex_status read_catalog(struct member_reader *reader, json_t *value)
+{
+    if (!json_is_integer(value) || json_integer_value(value) > CATALOG_FORMAT) {
+        return error_set(reader->error, ANNEX_TOO_NEW,
+                         "this index was made by a newer Annex (catalog format %lld, this one "
+                         "reads up to %d); install a newer Annex",
+                         (long long)json_integer_value(value), CATALOG_FORMAT);
+    }
+    return ANNEX_OK;
+}
+
+static const struct member {
+    const char *name;
+    member_read read;
+} members[] = {
+    {"key", read_key},         {"where", read_where},
+    {"metric", read_metric},   {"index", read_index},
+    {"recall", read_recall},   {"storage", read_storage},
+    {"format", read_format},   {"dimension", read_dimension},
+    {"degree", read_degree},   {"effort", read_effort},
+    {"threads", read_threads}, {"model", read_model},
+    {"catalog", read_catalog}, {"table", read_table},
+    {"column", read_column},   {"integer_key", read_integer_key},
+    {"options", read_options}, {"watched", read_watched},
+};
+enum { OPTION_MEMBERS = 12 }; /* the first ones may be given by a user */
+
+/* ---- names that are not known ----------------------------------------------------------------*/
+
+/* Number of letters to insert, remove or replace; both texts are shorter than 32. */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t row[33];
+    size_t n = strlen(b);
+    for (size_t j = 0; j <= n; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 0; a[i] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            size_t replaced = diagonal + (a[i] != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = MIN(replaced, MIN(row[j], row[j + 1]) + 1);
+        }
+    }
+    return row[n];
+}
+
+static annex_status member_unknown(const char *name, const char *const *known, size_t n_known,
+                                   annex_error *error)
+{
+    const char *nearest = NULL;
+    size_t best = 4; /* farther names are no help */
+    for (size_t i = 0; i < n_known && strlen(name) < 32; i++) {
+        size_t distance = edit_distance(name, known[i]);
+        if (distance < best) {
+            best = distance;
+            nearest = known[i];
+        }
+    }
+    if (nearest != NULL) {
+        return error_set(error, ANNEX_INVALID, "there is no option \"%.40s\"; did you mean \"%s\"?",
+                         name, nearest);
+    }
+    char list[160] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < n_known && used < sizeof list - 20; i++) {
+        used +=
+            (size_t)snprintf(list + used, sizeof list - used, "%s%s", i > 0 ? ", " : "", known[i]);
+    }
+    return error_set(error, ANNEX_INVALID, "there is no option \"%.40s\"; there are: %s", name,
+                     list);
+}
+
+/* Parses text that must be a JSON object. *object is owned by the caller. */
+static annex_status object_parse(const char *text, json_t **object, annex_error *error)
+{
+    json_error_t where;
+    *object = json_loads(text, JSON_REJECT_DUPLICATES, &where);
+    if (*object == NULL) {
+        return error_set(error, ANNEX_INVALID, "the options are not JSON: %s at character %d",
+                         where.text, where.position);
+    }
+    if (!json_is_object(*object)) {
+        json_decref(*object);
+        *object = NULL;
+        return error_set(error, ANNEX_INVALID,
+                         "the options must be a JSON object such as {\"metric\": \"cosine\"}");
+    }
+    return ANNEX_OK;
+}
+
+static annex_status definition_apply(struct arena *arena, const char *text, size_t n_members,
+                                     struct definition *definition, annex_error *error)
+{
+    json_t *object = NULL, *value = NULL;
+    const char *name = NULL;
+    const char *known[ARRAY_LENGTH(members)];
+    for (size_t i = 0; i < n_members; i++) {
+        known[i] = members[i].name;
+    }
+    TRY(object_parse(text, &object, error));
+    annex_status status = ANNEX_OK;
+    json_object_foreach(object, name, value)
+    {
+        size_t i = 0;
+        while (i < n_members && strcmp(members[i].name, name) != 0) {
+            i++;
+        }
+        if (i == n_members) {
+            TRY_CLEANUP(member_unknown(name, known, n_members, error));
+        }
+        struct member_reader reader = {arena, definition, name, error};
+        TRY_CLEANUP(members[i].read(&reader, value));
+    }
+cleanup:
+    json_decref(object);
+    return status;
+}
+
+/* What the members say together. */
+static annex_status definition_check(const struct definition *definition, annex_error *error)
+{
+    bool bits = vector_is_bits(definition->metric);
+    annex_format format = definition->format;
+    if (format == ANNEX_F64) {
+        return error_set(error, ANNEX_UNSUPPORTED,
+                         "columns of f64 vectors are not supported; store them as f32");
+    }
+    if (bits && format != ANNEX_FORMAT_AUTO && format != ANNEX_BITS && format != ANNEX_JSON) {
+        return error_set(error, ANNEX_INVALID,
+                         "the metric %s compares bits, and the format %s holds numbers; use the "
+                         "format bits or another metric",
+                         annex_metric_name(definition->metric), annex_format_name(format));
+    }
+    if (!bits && format == ANNEX_BITS) {
+        return error_set(error, ANNEX_INVALID,
+                         "the format bits needs the metric hamming or jaccard, not %s",
+                         annex_metric_name(definition->metric));
+    }
+    if (definition->degree > 0 && definition->effort > 0 &&
+        definition->effort < definition->degree / 2) {
+        return error_set(error, ANNEX_INVALID,
+                         "the effort %u is too small for the degree %u; give at least %u",
+                         definition->effort, definition->degree, definition->degree / 2);
+    }
+    return ANNEX_OK;
+}
+
+annex_status definition_parse(struct arena *arena, const char *options,
+                              struct definition *definition, annex_error *error)
+{
+    memset(definition, 0, sizeof *definition);
+    definition->metric = ANNEX_L2;
+    definition->recall = 0.95;
+    definition->where = definition->model = definition->table = definition->column = "";
+    bool given = options != NULL && options[strspn(options, " \t\r\n")] != '\0';
+    definition->options = given ? options : "{}";
+    if (given) {
+        TRY(definition_apply(arena, options, OPTION_MEMBERS, definition, error));
+    }
+    return definition_check(definition, error);
+}
+
+annex_status definition_read(struct arena *arena, const char *text, struct definition *definition,
+                             annex_error *error)
+{
+    annex_error why = {ANNEX_OK, ""};
+    TRY(definition_parse(arena, NULL, definition, error));
+    annex_status status = definition_apply(arena, text, ARRAY_LENGTH(members), definition, &why);
+    if (status == ANNEX_OK) {
+        status = definition_check(definition, &why);
+    }
+    if (status == ANNEX_TOO_NEW || status == ANNEX_NOMEM) {
+        return error_set(error, status, "%s", why.message);
+    }
+    bool complete = definition->n_keys > 0 && definition->n_watched > 0 &&
+                    definition->table[0] != '\0' && definition->column[0] != '\0' &&
+                    (!definition->integer_key || definition->n_keys == 1);
+    if (status != ANNEX_OK || !complete) {
+        return error_set(error, ANNEX_DAMAGED,
+                         "the definition in annex_index is damaged: %s; drop the index and create "
+                         "it again",
+                         status != ANNEX_OK ? why.message : "table, column or key is missing");
+    }
+    return ANNEX_OK;
+}
+
+static json_t *family_name(annex_family family)
+{
+    return json_string(family == ANNEX_FLAT ? "flat" : family == ANNEX_GRAPH ? "graph" : "auto");
+}
+
+annex_status definition_write(struct arena *arena, const struct definition *definition,
+                              const char **text, annex_error *error)
+{
+    *text = NULL;
+    json_t *keys = json_array();
+    for (size_t i = 0; i < definition->n_keys; i++) {
+        json_array_append_new(keys, json_string(definition->keys[i]));
+    }
+    json_t *watched = json_array();
+    for (size_t i = 0; i < definition->n_watched; i++) {
+        json_array_append_new(watched, json_string(definition->watched[i]));
+    }
+    json_t *object = json_pack(
+        "{s:o, s:i, s:s, s:s, s:o, s:b, s:s, s:s, s:o, s:f, s:s, s:s, s:s, s:s}", "watched",
+        watched, "catalog", CATALOG_FORMAT, "table", definition->table, "column",
+        definition->column, "key", keys, "integer_key", definition->integer_key, "where",
+        definition->where, "metric", annex_metric_name(definition->metric), "index",
+        family_name(definition->family), "recall", definition->recall, "storage",
+        definition->in_file ? "file" : "database", "format", annex_format_name(definition->format),
+        "model", definition->model, "options", definition->options);
+    const struct {
+        const char *name;
+        uint32_t value;
+    } numbers[] = {{"dimension", definition->dimension},
+                   {"degree", definition->degree},
+                   {"effort", definition->effort},
+                   {"threads", definition->threads}};
+    for (size_t i = 0; object != NULL && i < ARRAY_LENGTH(numbers); i++) {
+        if (numbers[i].value > 0) {
+            json_object_set_new(object, numbers[i].name, json_integer(numbers[i].value));
+        }
+    }
+    if (object == NULL) {
+        return error_set(error, ANNEX_INVALID,
+                         "the names of the index are not UTF-8 or memory ran out");
+    }
+    char *dumped = NULL;
+    size_t bytes = json_dumpb(object, NULL, 0, JSON_COMPACT);
+    annex_status status = arena_new(arena, bytes + 1, 1, &dumped, error);
+    if (status == ANNEX_OK) {
+        (void)json_dumpb(object, dumped, bytes, JSON_COMPACT);
+        *text = dumped;
+    }
+    json_decref(object);
+    return status;
+}
+
+/* ---- options of a search ---------------------------------------------------------------------*/
+
+annex_status settings_parse(const char *options, struct search_settings *settings,
+                            annex_error *error)
+{
+    static const char *const known[] = {"effort", "recall", "threads"};
+    json_t *object = NULL, *value = NULL;
+    const char *name = NULL;
+    memset(settings, 0, sizeof *settings);
+    if (options == NULL || options[strspn(options, " \t\r\n")] == '\0') {
+        return ANNEX_OK;
+    }
+    TRY(object_parse(options, &object, error));
+    annex_status status = ANNEX_OK;
+    struct definition numbers = {0};
+    json_object_foreach(object, name, value)
+    {
+        struct member_reader reader = {NULL, &numbers, name, error};
+        if (strcmp(name, "effort") == 0 && json_is_string(value) &&
+            strcmp(json_string_value(value), "exact") == 0) {
+            settings->effort = ANNEX_EFFORT_EXACT;
+        } else if (strcmp(name, "effort") == 0) {
+            if (!json_is_integer(value) || json_integer_value(value) < 1 ||
+                json_integer_value(value) > 1000000) {
+                TRY_CLEANUP(member_wrong(&reader, "\"exact\" or an integer from 1 to 1000000"));
+            }
+            settings->effort = (uint32_t)json_integer_value(value);
+        } else if (strcmp(name, "recall") == 0) {
+            TRY_CLEANUP(read_recall(&reader, value));
+            settings->recall = numbers.recall;
+        } else if (strcmp(name, "threads") == 0) {
+            TRY_CLEANUP(read_threads(&reader, value));
+            settings->threads = numbers.threads;
+        } else {
+            TRY_CLEANUP(member_unknown(name, known, ARRAY_LENGTH(known), error));
+        }
+    }
+    if (settings->effort > 0 && settings->recall > 0) {
+        status = error_set(error, ANNEX_INVALID,
+                           "give an effort or a recall, not both: a recall chooses the effort");
+    }
+cleanup:
+    json_decref(object);
+    return status;
+}

@@ -1,0 +1,90 @@
+/*
+ * ranking.c - the best k of what is offered, by (distance, key).
+ *
+ * While limited, the items are a binary heap with the worst first, so that an offer which is not
+ * good enough costs one comparison. The bytes of keys that were accepted are kept in the arena,
+ * also of those that were pushed out again: k log n of them, not n.
+ */
+#include "catalog/catalog.h"
+
+#include <stdlib.h>
+
+static int offer_compare(const struct offer *a, const struct offer *b)
+{
+    if (a->distance != b->distance) {
+        return a->distance < b->distance ? -1 : 1;
+    }
+    return rowkey_compare(&a->key, &b->key);
+}
+
+static int offer_order(const void *a, const void *b)
+{
+    return offer_compare(a, b);
+}
+
+static void ranking_sink(struct offer *items, size_t n, struct offer item)
+{
+    size_t at = 0;
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= n) {
+            break;
+        }
+        child += child + 1 < n && offer_compare(&items[child + 1], &items[child]) > 0;
+        if (offer_compare(&item, &items[child]) >= 0) {
+            break;
+        }
+        items[at] = items[child];
+        at = child;
+    }
+    items[at] = item;
+}
+
+static void ranking_rise(struct offer *items, size_t at)
+{
+    struct offer item = items[at];
+    while (at > 0 && offer_compare(&item, &items[(at - 1) / 2]) > 0) {
+        items[at] = items[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    items[at] = item;
+}
+
+annex_status ranking_add(struct ranking *ranking, double distance, const struct rowkey *key,
+                         annex_error *error)
+{
+    struct offer item = {distance, *key};
+    struct offer *items = (struct offer *)ranking->items.data;
+    bool full = !ranking->within && ranking->n == ranking->limit;
+    if (ranking->within ? !(distance <= ranking->radius)
+                        : full && (ranking->limit == 0 || offer_compare(&item, &items[0]) >= 0)) {
+        return ANNEX_OK;
+    }
+    if (key->bytes != NULL) {
+        TRY(arena_text(ranking->arena, key->bytes, key->n_bytes, &item.key.bytes, error));
+    }
+    if (full) {
+        ranking_sink(items, ranking->n, item);
+        return ANNEX_OK;
+    }
+    TRY(buffer_append(ranking->env, &ranking->items, &item, sizeof item, error));
+    if (!ranking->within) {
+        ranking_rise((struct offer *)ranking->items.data, ranking->n);
+    }
+    ranking->n++;
+    return ANNEX_OK;
+}
+
+struct offer *ranking_sort(struct ranking *ranking)
+{
+    if (ranking->n > 0) {
+        qsort(ranking->items.data, ranking->n, sizeof(struct offer), offer_order);
+    }
+    return (struct offer *)ranking->items.data;
+}
+
+void ranking_free(struct ranking *ranking)
+{
+    buffer_free(ranking->env, &ranking->items);
+    ranking->n = 0;
+}

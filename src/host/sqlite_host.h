@@ -1,0 +1,48 @@
+/*
+ * sqlite_host.h - what the three files of the SQLite host share.
+ *
+ * They are compiled twice: for libannex, which links libsqlite3, and with ANNEX_SQLITE_EXTENSION
+ * for annex.so, which speaks to the SQLite of the program that loads it through sqlite3_api. Only
+ * functions of SQLite 3.38 and older are used.
+ */
+#ifndef ANNEX_SQLITE_HOST_H
+#define ANNEX_SQLITE_HOST_H
+
+#include "host/host.h"
+
+#ifdef ANNEX_SQLITE_EXTENSION
+#    include <sqlite3ext.h>
+SQLITE_EXTENSION_INIT3
+#else
+#    include <sqlite3.h>
+#endif
+
+struct sqlite_host {
+    struct host host;
+    sqlite3 *connection;
+    struct host_statement *probe; /* "SELECT 1", to ask whether somebody interrupted */
+    bool owned;
+    unsigned depth; /* of host_begin */
+    bool outermost; /* host_begin opened the transaction itself */
+};
+
+/* The status for a result code, with the text of the connection. */
+annex_status sqlite_error(sqlite3 *connection, int code, annex_error *error);
+
+annex_status sqlite_schemas(struct host *host, struct arena *arena, const char ***names, size_t *n,
+                            annex_error *error);
+annex_status sqlite_has_table(struct host *host, const char *schema, const char *table,
+                              bool *present, annex_error *error);
+annex_status sqlite_describe(struct host *host, const char *schema, const char *table,
+                             const char *const *keys, size_t n_keys, struct arena *arena,
+                             struct host_table *out, annex_error *error);
+annex_status sqlite_condition(struct host *host, const struct host_table *table, const char *where,
+                              struct arena *arena, const char ***columns, size_t *n,
+                              annex_error *error);
+annex_status sqlite_log_create(struct host *host, const struct host_log *log, annex_error *error);
+annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
+                                enum host_log_state *state, const char **table, annex_error *error);
+annex_status sqlite_log_repair(struct host *host, const struct host_log *log, annex_error *error);
+annex_status sqlite_log_drop(struct host *host, const struct host_log *log, annex_error *error);
+
+#endif
