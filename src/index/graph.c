@@ -16,6 +16,7 @@ annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
                       uint32_t expanded_capacity, struct walk *walk, annex_error *error)
 {
     *walk = (struct walk){.capacity = capacity,
+                          .room = capacity,
                           .slots = slots,
                           .touched_capacity = MIN(slots, TOUCHED),
                           .expanded_capacity = expanded_capacity};
@@ -37,7 +38,7 @@ annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
 
 void walk_free(const annex_env *env, struct walk *walk)
 {
-    memory_free(env, walk->pool, walk->capacity, sizeof *walk->pool);
+    memory_free(env, walk->pool, walk->room, sizeof *walk->pool);
     memory_free(env, walk->visited, bitmap_words(walk->slots), 8);
     memory_free(env, walk->touched, walk->touched_capacity + 1, 4);
     memory_free(env, walk->expanded, walk->expanded_capacity, sizeof *walk->expanded);

@@ -57,8 +57,10 @@ static inline float walk_score(walk_item item)
 
 /* What one walk needs; made once, used for many walks, by one thread at a time. */
 struct walk {
-    walk_item *pool; /* [capacity], sorted */
-    uint32_t size, capacity;
+    walk_item *pool; /* [room], sorted */
+    uint32_t size;
+    uint32_t capacity; /* how much of the pool this walk may use */
+    uint32_t room;
     uint64_t *visited; /* bitmap [slots] */
     uint32_t *touched; /* rows set in visited, up to touched_capacity of them */
     uint32_t n_touched, touched_capacity;

@@ -1,0 +1,159 @@
+/*
+ * index.c - opening, describing and closing an index.
+ */
+#include "index/index.h"
+
+/* ---- opening ---------------------------------------------------------------------------------*/
+
+static const void *section(const struct segment *segment, enum segment_kind kind)
+{
+    return segment->sections[kind].rows ? segment->sections[kind].data : NULL;
+}
+
+static void attach(annex_index *index)
+{
+    const struct segment *segment = index->segment;
+    const struct segment_header *header = &segment->header;
+    const struct segment_section *sections = segment->sections;
+    index->header = *header;
+    codec_restore(&index->codec, (annex_metric)header->metric, header->dimension,
+                  header->lossless != 0, header->fixed_scale, header->max_norm,
+                  section(segment, SECTION_CENTER));
+    index->slots = index->live = (uint32_t)header->slots;
+    index->graph = (struct graph){.codec = &index->codec,
+                                  .rows = section(segment, SECTION_CODES),
+                                  .neighbours = section(segment, SECTION_GRAPH),
+                                  .degree = header->degree,
+                                  .slots = index->slots,
+                                  .entries = section(segment, SECTION_ENTRY),
+                                  .n_entries = (uint32_t)MIN(sections[SECTION_ENTRY].rows,
+                                                             GRAPH_MAX_ENTRIES)};
+    index->errors = section(segment, SECTION_ERRORS);
+    index->raw = section(segment, SECTION_RAW);
+    index->raw_row = section(segment, SECTION_RAW_ROW);
+    index->same = section(segment, SECTION_SAME);
+    index->keys = section(segment, SECTION_KEYS);
+    index->key_bytes = section(segment, SECTION_KEY_BYTES);
+    index->n_key_bytes = sections[SECTION_KEY_BYTES].rows;
+    index->key_hash = section(segment, SECTION_KEY_HASH);
+    index->hash_size = index->key_hash ? sections[SECTION_KEY_HASH].rows : 0;
+    index->n_recall = (uint32_t)MIN(sections[SECTION_RECALL].rows, ANNEX_MAX_RECALL_POINTS);
+    for (uint32_t i = 0; i < index->n_recall; i++) {
+        memcpy(&index->recall[i], (const char *)sections[SECTION_RECALL].data + 8 * i, 8);
+    }
+}
+
+annex_status index_new(const annex_env *env, struct segment *segment, void *image,
+                       uint64_t image_bytes, annex_index **out, annex_error *error)
+{
+    annex_index *index;
+    *out = NULL;
+    annex_status status = memory_new(env, 1, sizeof *index, &index, error);
+    if (status) {
+        segment_close(segment);
+        memory_free(env, image, image_bytes, 1);
+        return status;
+    }
+    index->env = *env;
+    index->segment = segment;
+    index->image = image;
+    index->image_bytes = image_bytes;
+    pthread_rwlock_init(&index->lock, NULL);
+    pthread_mutex_init(&index->scratch_lock, NULL);
+    attach(index);
+    *out = index;
+    uint32_t expected = codec_is_bits(index->codec.metric) ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8;
+    if (index->header.code != expected || index->header.code_bytes != index->codec.code_bytes) {
+        status = error_set(error, ANNEX_DAMAGED,
+                           "the index has codes of %u bytes where %u were expected; build it again",
+                           index->header.code_bytes, index->codec.code_bytes);
+        annex_index_close(index);
+        *out = NULL;
+    }
+    return status;
+}
+
+static annex_status open_segment(const annex_env *env, struct segment *segment, unsigned flags,
+                                 annex_index **index, annex_error *error)
+{
+    if (flags & ANNEX_INDEX_VERIFY) {
+        annex_status status = segment_verify(segment, error);
+        if (status) {
+            segment_close(segment);
+            return status;
+        }
+    }
+    return index_new(env, segment, NULL, 0, index, error);
+}
+
+annex_status annex_index_open(const annex_env *env, const char *path, unsigned flags,
+                              annex_index **index, annex_error *error)
+{
+    struct segment *segment;
+    *index = NULL;
+    TRY(segment_open(env, path, &segment, error));
+    return open_segment(env, segment, flags, index, error);
+}
+
+annex_status annex_index_open_image(const annex_env *env, const void *image, uint64_t bytes,
+                                    unsigned flags, annex_index **index, annex_error *error)
+{
+    struct segment *segment;
+    *index = NULL;
+    TRY(segment_open_image(env, image, bytes, &segment, error));
+    return open_segment(env, segment, flags, index, error);
+}
+
+void annex_index_close(annex_index *index)
+{
+    if (!index) {
+        return;
+    }
+    annex_env env = index->env;
+    scratch_free_all(index);
+    if (index->free_owned) {
+        index->free_owned(index);
+    }
+    segment_close(index->segment);
+    memory_free(&env, index->image, index->image_bytes, 1);
+    pthread_rwlock_destroy(&index->lock);
+    pthread_mutex_destroy(&index->scratch_lock);
+    memory_free(&env, index, 1, sizeof *index);
+}
+
+/* ---- describing ------------------------------------------------------------------------------*/
+
+const void *index_raw(const annex_index *index, uint32_t slot)
+{
+    if (!index->raw) {
+        return NULL;
+    }
+    uint32_t row = index->raw_row ? MIN(index->raw_row[slot], index->slots - 1) : slot;
+    return index->raw + (size_t)row * codec_vector_bytes(&index->codec);
+}
+
+void annex_index_describe(const annex_index *index, annex_index_info *info)
+{
+    const struct segment_header *header = &index->header;
+    *info = (annex_index_info){
+        .metric = (annex_metric)header->metric,
+        .dimension = header->dimension,
+        .family = (annex_family)header->family,
+        .key_kind = (annex_key_kind)header->key_kind,
+        .rows = index->live,
+        .slots = index->slots,
+        .skipped = header->skipped,
+        .bytes = index->segment ? index->segment->image_bytes : 0,
+        .degree = header->degree,
+        .default_effort = header->default_effort,
+        .lossless = index->codec.lossless,
+        .has_raw = index->raw || index->codec.lossless,
+        .dirty = index->dirty,
+        .n_recall_points = index->n_recall,
+        .content = {header->content[0], header->content[1]},
+    };
+    if (index->raw) {
+        info->raw_bytes = (uint64_t)index->slots * codec_vector_bytes(&index->codec);
+    }
+    memcpy(info->recall_points, index->recall, sizeof index->recall);
+}

@@ -1,0 +1,163 @@
+/*
+ * index.h - what an open annex_index is, for this room and build/.
+ *
+ * An index is arrays by slot (row number): codes, neighbours, keys … They point into a segment's image
+ * until the first change; then build/change.c copies them to memory of their own (`owned`).
+ *
+ * Invariants
+ *   1. A slot below `slots` is live or its bit in `dead` is set. Dead slots keep their code and edges,
+ *      so that walks pass through them, and are never found.
+ *   2. Slots with the same code form a ring through `same`; only one of them, the representative, is in
+ *      the graph. Without duplicates `same` is NULL.
+ *   3. Searches hold `lock` for reading, changes for writing.
+ * Order of calls in this room: search.c plans, graph.c and flat.c find candidates, rank.c gives them
+ * exact distances and sorts them.
+ */
+#ifndef ANNEX_INDEX_H
+#define ANNEX_INDEX_H
+
+#include <pthread.h>
+
+#include "index/graph.h"
+#include "segment/segment.h"
+
+#define INDEX_CALIBRATED_K 10
+
+struct annex_index {
+    annex_env env;
+    struct segment *segment; /* NULL once owned */
+    void *image;             /* built in memory: freed with the index */
+    uint64_t image_bytes;
+    struct segment_header header;
+    struct codec codec;
+    struct graph graph; /* codes of every family; edges of a graph */
+    uint32_t slots;
+    uint32_t live;
+    uint64_t *dead;        /* bitmap [capacity]; NULL: all live */
+    const float *errors;   /* [slots]; NULL for bits */
+    const uint8_t *raw;    /* vectors; NULL: none stored */
+    const uint32_t *raw_row;
+    const uint32_t *same;
+    const int64_t *keys;
+    const char *key_bytes;
+    uint64_t n_key_bytes;
+    const uint32_t *key_hash; /* [hash_size] slot + 1, 0: empty */
+    uint64_t hash_size;
+    struct annex_recall_point recall[ANNEX_MAX_RECALL_POINTS];
+    uint32_t n_recall;
+    bool dirty;
+    bool broken;         /* a change failed half way: no further work */
+    /* What build/change.c owns once the index was changed, and how to free it. */
+    struct owned *owned;
+    void (*free_owned)(struct annex_index *index);
+    pthread_rwlock_t lock;
+    pthread_mutex_t scratch_lock;
+    struct scratch *scratch; /* free ones */
+};
+
+/* ---- index.c ---------------------------------------------------------------------------------*/
+
+/* Makes an index of an opened segment, which it takes over (also on failure). */
+annex_status index_new(const annex_env *env, struct segment *segment, void *image,
+                       uint64_t image_bytes, annex_index **index, annex_error *error);
+static inline bool index_is_live(const annex_index *index, uint32_t slot)
+{
+    return !index->dead || !bitmap_get(index->dead, slot);
+}
+static inline const uint8_t *index_code(const annex_index *index, uint32_t slot)
+{
+    return index->graph.rows + (size_t)slot * index->codec.row_bytes;
+}
+/* The stored vector of a slot, or NULL. */
+const void *index_raw(const annex_index *index, uint32_t slot);
+
+/* ---- key.c: slot <-> key ---------------------------------------------------------------------*/
+
+struct key_view {
+    int64_t number;
+    const char *bytes; /* NULL for integer keys */
+    size_t n_bytes;
+};
+
+struct key_view key_of(const annex_index *index, uint32_t slot);
+/* Order of keys: numeric, or memcmp with the shorter first. */
+int key_compare(struct key_view a, struct key_view b);
+uint64_t key_hash(struct key_view key);
+/* The live slot of a key; false when there is none. */
+bool key_find(const annex_index *index, struct key_view key, uint32_t *slot);
+/* "7", or "'abc'" shortened, for messages. */
+const char *key_text(struct key_view key, char text[64]);
+
+/* ---- scratch.c: working memory of one searching thread ----------------------------------------*/
+
+/* A candidate for the answer. */
+struct ranked {
+    float order; /* order distance: exact after rank_exact, else the code's lower bound */
+    uint32_t slot;
+};
+
+struct scratch {
+    struct scratch *next;
+    struct walk walk;
+    struct query query;
+    void *query_memory;
+    struct ranked *items; /* [items_capacity] */
+    size_t n_items, items_capacity;
+    float *heap; /* [heap_capacity] the k smallest upper bounds, largest first */
+    size_t n_heap, heap_capacity;
+    void *vectors; /* [RANK_BLOCK vectors] fetched, or one decoded */
+    uint64_t reranked, scanned;
+};
+
+enum { RANK_BLOCK = 64 };
+
+annex_status scratch_take(annex_index *index, struct scratch **scratch, annex_error *error);
+void scratch_return(annex_index *index, struct scratch *scratch);
+void scratch_free_all(annex_index *index);
+annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, uint32_t capacity,
+                                  annex_error *error);
+annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, size_t capacity,
+                                  annex_error *error);
+/* Keeps `value` in scratch->heap if it is among the k smallest so far; heap[0] is the largest kept. */
+void scratch_offer(struct scratch *scratch, size_t k, float value);
+annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
+                          annex_error *error);
+
+/* ---- filter (inline) -------------------------------------------------------------------------*/
+
+static inline bool filter_passes(const annex_index *index, const annex_search_options *options,
+                                 uint32_t slot)
+{
+    if (!index_is_live(index, slot) || (options->allowed && !bitmap_get(options->allowed, slot))) {
+        return false;
+    }
+    return !options->accept ||
+           options->accept(options->accept_context, slot,
+                           index->header.key_kind == ANNEX_KEY_INTEGER ? index->keys[slot] : 0);
+}
+
+/* ---- flat.c ----------------------------------------------------------------------------------*/
+
+/*
+ * Scans all rows that pass. Candidates for the k nearest are left in scratch->items with their lower
+ * bounds; *limit is the k-th smallest upper bound: every row that is not a candidate is farther.
+ */
+annex_status flat_nearest(annex_index *index, struct scratch *scratch, size_t k,
+                          const annex_search_options *options, float *limit, annex_error *error);
+/* Leaves in scratch->items every passing row whose lower bound is at most `order`. */
+annex_status flat_within(annex_index *index, struct scratch *scratch, float order,
+                         const annex_search_options *options, annex_error *error);
+
+/* ---- rank.c ----------------------------------------------------------------------------------*/
+
+/*
+ * Replaces the bounds of scratch->items by exact order distances where vectors are to be had, removes
+ * rows that `fetch` says are gone, and sorts by (order, key). Items must be sorted by bound; it stops
+ * early when k exact ones are nearer than the next bound. *dropped counts removed rows.
+ */
+annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
+                        const annex_search_options *options, size_t *dropped, annex_error *error);
+/* Sorts items by (order, key). */
+void rank_sort(const annex_index *index, struct ranked *items, size_t n);
+
+#endif

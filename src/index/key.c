@@ -1,0 +1,161 @@
+/*
+ * key.c - from a slot to its key and back, through a hash table stored in the segment.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "index/index.h"
+
+struct key_view key_of(const annex_index *index, uint32_t slot)
+{
+    assert(slot < index->slots);
+    if (index->header.key_kind == ANNEX_KEY_INTEGER) {
+        return (struct key_view){.number = index->keys[slot]};
+    }
+    /* Offsets come from the file: keep them inside the bytes and in order. */
+    uint64_t end = MIN((uint64_t)index->keys[slot], index->n_key_bytes);
+    uint64_t begin = slot ? MIN((uint64_t)index->keys[slot - 1], end) : 0;
+    const char *bytes = index->key_bytes ? index->key_bytes : "";
+    return (struct key_view){.bytes = bytes + begin, .n_bytes = end - begin};
+}
+
+int key_compare(struct key_view a, struct key_view b)
+{
+    if (!a.bytes) {
+        return a.number < b.number ? -1 : a.number > b.number;
+    }
+    int order = memcmp(a.bytes, b.bytes, MIN(a.n_bytes, b.n_bytes));
+    return order ? order : a.n_bytes < b.n_bytes ? -1 : a.n_bytes > b.n_bytes;
+}
+
+uint64_t key_hash(struct key_view key)
+{
+    return key.bytes ? hash_bytes(key.bytes, key.n_bytes, 0)
+                     : hash_mix((uint64_t)key.number + UINT64_C(0x9e3779b97f4a7c15));
+}
+
+bool key_find(const annex_index *index, struct key_view key, uint32_t *slot)
+{
+    if (index->hash_size == 0) {
+        return false;
+    }
+    uint64_t mask = index->hash_size - 1;
+    uint64_t i = key_hash(key) & mask;
+    for (uint64_t probes = 0; probes < index->hash_size; probes++, i = (i + 1) & mask) {
+        uint32_t entry = index->key_hash[i];
+        if (entry == 0) {
+            return false;
+        }
+        if (entry - 1 < index->slots && index_is_live(index, entry - 1) &&
+            key_compare(key_of(index, entry - 1), key) == 0) {
+            *slot = entry - 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *key_text(struct key_view key, char text[64])
+{
+    if (!key.bytes) {
+        snprintf(text, 64, "%" PRId64, key.number);
+        return text;
+    }
+    size_t n = 0;
+    text[n++] = '\'';
+    for (size_t i = 0; i < key.n_bytes && n < 56; i++) {
+        unsigned char c = (unsigned char)key.bytes[i];
+        text[n++] = c >= 32 && c < 127 ? (char)c : '.';
+    }
+    snprintf(text + n, 64 - n, key.n_bytes > 55 ? "...'" : "'");
+    return text;
+}
+
+/* ---- public ----------------------------------------------------------------------------------*/
+
+static annex_status find(const annex_index *index, struct key_view key, uint32_t *row,
+                         annex_error *error)
+{
+    char text[64];
+    *row = 0;
+    annex_index *mutable = (annex_index *)(uintptr_t)index; /* the lock is not part of its value */
+    pthread_rwlock_rdlock(&mutable->lock);
+    bool found = key_find(index, key, row);
+    pthread_rwlock_unlock(&mutable->lock);
+    if (!found) {
+        return error_set(error, ANNEX_NOT_FOUND, "no row has the key %s", key_text(key, text));
+    }
+    return ANNEX_OK;
+}
+
+static annex_status require_kind(const annex_index *index, annex_key_kind kind, annex_error *error)
+{
+    if (index->header.key_kind == kind) {
+        return ANNEX_OK;
+    }
+    return error_set(error, ANNEX_INVALID, "the keys of this index are %s: use %s",
+                     kind == ANNEX_KEY_INTEGER ? "bytes" : "integers",
+                     kind == ANNEX_KEY_INTEGER ? "annex_index_find_bytes and annex_index_key_bytes"
+                                               : "annex_index_find and annex_index_key");
+}
+
+annex_status annex_index_find(const annex_index *index, int64_t key, uint32_t *row,
+                              annex_error *error)
+{
+    *row = 0;
+    TRY(require_kind(index, ANNEX_KEY_INTEGER, error));
+    return find(index, (struct key_view){.number = key}, row, error);
+}
+
+annex_status annex_index_find_bytes(const annex_index *index, const void *key, size_t bytes,
+                                    uint32_t *row, annex_error *error)
+{
+    *row = 0;
+    TRY(require_kind(index, ANNEX_KEY_BYTES, error));
+    return find(index, (struct key_view){.bytes = bytes ? key : "", .n_bytes = bytes}, row, error);
+}
+
+static annex_status require_row(const annex_index *index, uint32_t row, annex_error *error)
+{
+    if (row < index->slots) {
+        return ANNEX_OK;
+    }
+    return error_set(error, ANNEX_INVALID, "row %" PRIu32 " does not exist: the index has %" PRIu32,
+                     row, index->slots);
+}
+
+annex_status annex_index_key(const annex_index *index, uint32_t row, int64_t *key,
+                             annex_error *error)
+{
+    *key = 0;
+    TRY(require_kind(index, ANNEX_KEY_INTEGER, error));
+    TRY(require_row(index, row, error));
+    *key = index->keys[row];
+    return ANNEX_OK;
+}
+
+annex_status annex_index_key_bytes(const annex_index *index, uint32_t row, const void **key,
+                                   size_t *bytes, annex_error *error)
+{
+    *key = NULL;
+    *bytes = 0;
+    TRY(require_kind(index, ANNEX_KEY_BYTES, error));
+    TRY(require_row(index, row, error));
+    struct key_view view = key_of(index, row);
+    *key = view.bytes;
+    *bytes = view.n_bytes;
+    return ANNEX_OK;
+}
+
+annex_status annex_index_vector(const annex_index *index, uint32_t row, void *vector,
+                                annex_error *error)
+{
+    TRY(require_row(index, row, error));
+    const void *raw = index_raw(index, row);
+    if (raw) {
+        memcpy(vector, raw, codec_vector_bytes(&index->codec));
+    } else {
+        codec_decode(&index->codec, index_code(index, row), vector);
+    }
+    return ANNEX_OK;
+}

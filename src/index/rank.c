@@ -1,0 +1,169 @@
+/*
+ * rank.c - exact distances for candidates, and their final order.
+ */
+#include <math.h>
+
+#include "index/index.h"
+
+/* ---- order -----------------------------------------------------------------------------------*/
+
+static bool rank_before(const annex_index *index, struct ranked a, struct ranked b)
+{
+    if (a.order != b.order) {
+        return a.order < b.order;
+    }
+    return key_compare(key_of(index, a.slot), key_of(index, b.slot)) < 0;
+}
+
+static void rank_sink(const annex_index *index, struct ranked *items, size_t n, size_t i)
+{
+    struct ranked item = items[i];
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= n) {
+            break;
+        }
+        child += child + 1 < n && rank_before(index, items[child], items[child + 1]);
+        if (!rank_before(index, item, items[child])) {
+            break;
+        }
+        items[i] = items[child];
+        i = child;
+    }
+    items[i] = item;
+}
+
+/* Heapsort: in place, no worst case, and the comparison needs the index. */
+void rank_sort(const annex_index *index, struct ranked *items, size_t n)
+{
+    if (n <= 64) {
+        for (size_t i = 1; i < n; i++) {
+            struct ranked item = items[i];
+            size_t j = i;
+            for (; j > 0 && rank_before(index, item, items[j - 1]); j--) {
+                items[j] = items[j - 1];
+            }
+            items[j] = item;
+        }
+        return;
+    }
+    for (size_t i = n / 2; i-- > 0;) {
+        rank_sink(index, items, n, i);
+    }
+    for (size_t end = n - 1; end > 0; end--) {
+        struct ranked swap = items[0];
+        items[0] = items[end];
+        items[end] = swap;
+        rank_sink(index, items, end, 0);
+    }
+}
+
+/* ---- exact distances -------------------------------------------------------------------------*/
+
+/* Exact order distances from vectors that the caller of the search supplies. */
+static annex_status from_fetch(annex_index *index, struct scratch *scratch,
+                               const annex_search_options *options, struct ranked *items, size_t n,
+                               unsigned char *present, annex_error *error)
+{
+    uint32_t slots[RANK_BLOCK];
+    size_t vector_bytes = codec_vector_bytes(&index->codec);
+    for (size_t i = 0; i < n; i++) {
+        slots[i] = items[i].slot;
+        present[i] = 0;
+    }
+    TRY(options->fetch(options->fetch_context, slots, n, scratch->vectors, present, error));
+    for (size_t i = 0; i < n; i++) {
+        char *vector = (char *)scratch->vectors + i * vector_bytes;
+        if (!present[i]) {
+            continue;
+        }
+        if (index->codec.metric == ANNEX_COSINE) {
+            present[i] =
+                codec_normalize((float *)vector, (float *)vector, index->codec.dimension);
+        }
+        items[i].order = codec_exact(&scratch->query, vector);
+    }
+    return ANNEX_OK;
+}
+
+static void from_raw(const annex_index *index, struct scratch *scratch, struct ranked *items,
+                     size_t n)
+{
+    size_t bytes = codec_vector_bytes(&index->codec);
+    for (size_t i = 0; i < n; i++) {
+        const char *raw = index_raw(index, items[i].slot);
+        for (size_t j = 0; j < bytes; j += 64) {
+            __builtin_prefetch(raw + j);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        items[i].order = codec_exact(&scratch->query, index_raw(index, items[i].slot));
+    }
+}
+
+/* Codes that lose nothing, or nothing better than codes: their own distance. */
+static void from_codes(const annex_index *index, struct scratch *scratch, struct ranked *items,
+                       size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (index->codec.lossless && !scratch->query.exact) {
+            codec_decode(&index->codec, index_code(index, items[i].slot), scratch->vectors);
+            items[i].order = codec_exact(&scratch->query, scratch->vectors);
+        } else {
+            codec_score_fine(&scratch->query, index->graph.rows, &items[i].slot, 1,
+                             &items[i].order);
+        }
+    }
+}
+
+static annex_status rank_block(annex_index *index, struct scratch *scratch,
+                               const annex_search_options *options, struct ranked *items, size_t *n,
+                               size_t *dropped, annex_error *error)
+{
+    scratch->reranked += *n;
+    if (options->fetch) {
+        unsigned char present[RANK_BLOCK];
+        TRY(from_fetch(index, scratch, options, items, *n, present, error));
+        size_t kept = 0;
+        for (size_t i = 0; i < *n; i++) {
+            items[kept] = items[i];
+            kept += present[i] != 0;
+        }
+        *dropped += *n - kept;
+        *n = kept;
+    } else if (index->raw) {
+        from_raw(index, scratch, items, *n);
+    } else {
+        from_codes(index, scratch, items, *n);
+    }
+    return ANNEX_OK;
+}
+
+annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
+                        const annex_search_options *options, size_t *dropped, annex_error *error)
+{
+    struct ranked *items = scratch->items;
+    size_t n = scratch->n_items, done = 0; /* items[0, done) are exact */
+    *dropped = 0;
+    scratch->n_heap = 0;
+    TRY(scratch_reserve_heap(index, scratch, k, error));
+    for (size_t i = 0; i < n;) {
+        /* Bounds ascend: once k exact ones are below the next bound, no later row can matter. */
+        if (k && scratch->n_heap == k && items[i].order > scratch->heap[0]) {
+            break;
+        }
+        size_t count = MIN(n - i, RANK_BLOCK);
+        if (done < i) {
+            memmove(items + done, items + i, count * sizeof *items);
+        }
+        i += count;
+        TRY(rank_block(index, scratch, options, items + done, &count, dropped, error));
+        for (size_t j = 0; k && j < count; j++) {
+            scratch_offer(scratch, k, items[done + j].order);
+        }
+        done += count;
+    }
+    scratch->n_items = done;
+    rank_sort(index, items, done);
+    return ANNEX_OK;
+}

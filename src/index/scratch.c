@@ -1,0 +1,142 @@
+/*
+ * scratch.c - working memory of searches, kept with the index and used again, so that a search
+ * allocates nothing once there are as many as threads that search.
+ */
+#include "index/index.h"
+
+static void scratch_free(annex_index *index, struct scratch *scratch)
+{
+    const annex_env *env = &index->env;
+    walk_free(env, &scratch->walk);
+    memory_free(env, scratch->query_memory, 1, codec_query_bytes(&index->codec));
+    memory_free(env, scratch->items, scratch->items_capacity, sizeof *scratch->items);
+    memory_free(env, scratch->heap, scratch->heap_capacity, sizeof *scratch->heap);
+    memory_free(env, scratch->vectors, RANK_BLOCK, codec_vector_bytes(&index->codec));
+    memory_free(env, scratch, 1, sizeof *scratch);
+}
+
+static annex_status scratch_new(annex_index *index, struct scratch **out, annex_error *error)
+{
+    const annex_env *env = &index->env;
+    struct scratch *scratch;
+    TRY(memory_new(env, 1, sizeof *scratch, &scratch, error));
+    annex_status status;
+    TRY_CLEANUP(memory_new(env, 1, codec_query_bytes(&index->codec), &scratch->query_memory, error));
+    TRY_CLEANUP(memory_new(env, RANK_BLOCK, codec_vector_bytes(&index->codec), &scratch->vectors,
+                           error));
+    codec_query_init(&index->codec, &scratch->query, scratch->query_memory);
+    *out = scratch;
+    return ANNEX_OK;
+cleanup:
+    scratch_free(index, scratch);
+    return status;
+}
+
+annex_status scratch_take(annex_index *index, struct scratch **scratch, annex_error *error)
+{
+    pthread_mutex_lock(&index->scratch_lock);
+    *scratch = index->scratch;
+    if (*scratch) {
+        index->scratch = (*scratch)->next;
+    }
+    pthread_mutex_unlock(&index->scratch_lock);
+    return *scratch ? ANNEX_OK : scratch_new(index, scratch, error);
+}
+
+void scratch_return(annex_index *index, struct scratch *scratch)
+{
+    if (!scratch) {
+        return;
+    }
+    pthread_mutex_lock(&index->scratch_lock);
+    scratch->next = index->scratch;
+    index->scratch = scratch;
+    pthread_mutex_unlock(&index->scratch_lock);
+}
+
+void scratch_free_all(annex_index *index)
+{
+    while (index->scratch) {
+        struct scratch *scratch = index->scratch;
+        index->scratch = scratch->next;
+        scratch_free(index, scratch);
+    }
+}
+
+annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, uint32_t capacity,
+                                  annex_error *error)
+{
+    if (scratch->walk.slots >= index->slots && scratch->walk.room >= capacity) {
+        scratch->walk.capacity = capacity;
+        return ANNEX_OK;
+    }
+    walk_free(&index->env, &scratch->walk);
+    return walk_new(&index->env, index->slots, MAX(capacity, 256), 0, &scratch->walk, error);
+}
+
+annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, size_t capacity,
+                                  annex_error *error)
+{
+    if (scratch->heap_capacity >= capacity) {
+        return ANNEX_OK;
+    }
+    memory_free(&index->env, scratch->heap, scratch->heap_capacity, sizeof *scratch->heap);
+    scratch->heap = NULL;
+    scratch->heap_capacity = 0;
+    TRY(memory_new_raw(&index->env, capacity, sizeof *scratch->heap, &scratch->heap, error));
+    scratch->heap_capacity = capacity;
+    return ANNEX_OK;
+}
+
+annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
+                          annex_error *error)
+{
+    if (scratch->n_items == scratch->items_capacity) {
+        size_t capacity = MAX(1024, 2 * scratch->items_capacity);
+        struct ranked *items;
+        TRY(memory_new_raw(&index->env, capacity, sizeof *items, &items, error));
+        if (scratch->n_items) {
+            memcpy(items, scratch->items, scratch->n_items * sizeof *items);
+        }
+        memory_free(&index->env, scratch->items, scratch->items_capacity, sizeof *items);
+        scratch->items = items;
+        scratch->items_capacity = capacity;
+    }
+    scratch->items[scratch->n_items++] = (struct ranked){.order = order, .slot = slot};
+    return ANNEX_OK;
+}
+
+/* ---- the k smallest numbers seen: a heap with the largest on top --------------------------------*/
+
+static void heap_sink(float *heap, size_t n, size_t i)
+{
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= n) {
+            return;
+        }
+        child += child + 1 < n && heap[child + 1] > heap[child];
+        if (heap[i] >= heap[child]) {
+            return;
+        }
+        float swap = heap[i];
+        heap[i] = heap[child];
+        heap[child] = swap;
+        i = child;
+    }
+}
+
+void scratch_offer(struct scratch *scratch, size_t k, float value)
+{
+    float *heap = scratch->heap;
+    if (scratch->n_heap < k) {
+        size_t i = scratch->n_heap++;
+        for (; i > 0 && heap[(i - 1) / 2] < value; i = (i - 1) / 2) {
+            heap[i] = heap[(i - 1) / 2];
+        }
+        heap[i] = value;
+    } else if (value < heap[0]) {
+        heap[0] = value;
+        heap_sink(heap, k, 0);
+    }
+}

@@ -1,0 +1,378 @@
+/*
+ * search.c - annex_index_search and annex_index_within: checks, the choice between walking the graph
+ * and scanning, and the answer.
+ *
+ * The choice compares rows to be scored: a scan scores every passing row in order, a walk about
+ * ROWS_PER_STEP rows for each candidate in its window, at random and with more to do for each. When a
+ * filter leaves few rows, a walk needs a window that grows as they get rarer. Whatever was chosen, an
+ * answer with fewer than k rows is completed by a scan: min(k, passing rows) are always found.
+ */
+#include <math.h>
+
+#include "index/index.h"
+
+enum {
+    ROWS_PER_STEP = 40,
+    RERANK_EXTRA = 16, /* candidates reranked beyond k, plus a share of the window */
+    RERANK_SHARE = 8,
+    SAMPLE = 128 /* rows asked to estimate how many an `accept` lets pass */
+};
+
+/* What a search does, decided once for all its queries. */
+struct plan {
+    annex_index *index;
+    const annex_search_options *options;
+    size_t k;
+    uint32_t window; /* of a walk; 0: scan */
+};
+
+/* ---- checks ----------------------------------------------------------------------------------*/
+
+static annex_status check_query(const annex_index *index, const float *vector, annex_error *error)
+{
+    bool zero = true;
+    for (uint32_t j = 0; j < index->codec.dimension; j++) {
+        if (!isfinite(vector[j])) {
+            return error_set(error, ANNEX_INVALID,
+                             "element %u of the query is %s; vectors must be finite numbers", j,
+                             isnan(vector[j]) ? "NaN" : "infinite");
+        }
+        zero = zero && vector[j] == 0;
+    }
+    if (zero && index->codec.metric == ANNEX_COSINE) {
+        return error_set(error, ANNEX_INVALID,
+                         "the query is a zero vector, which has no cosine distance to anything");
+    }
+    return ANNEX_OK;
+}
+
+static annex_status check_options(const annex_search_options *options, annex_error *error)
+{
+    if (options->struct_bytes != sizeof *options) {
+        return error_set(error, ANNEX_INVALID,
+                         "annex_search_options.struct_bytes is %zu, expected %zu: use "
+                         "ANNEX_SEARCH_OPTIONS_INIT",
+                         options->struct_bytes, sizeof *options);
+    }
+    if (options->effort && options->recall != 0) {
+        return error_set(error, ANNEX_INVALID, "give an effort or a recall, not both");
+    }
+    if (!(options->recall >= 0 && options->recall <= 1)) {
+        return error_set(error, ANNEX_INVALID, "recall is %g, expected more than 0 and at most 1",
+                         options->recall);
+    }
+    return ANNEX_OK;
+}
+
+/* ---- planning --------------------------------------------------------------------------------*/
+
+static uint32_t effort_for(const annex_index *index, const annex_search_options *options)
+{
+    if (options->effort) {
+        return options->effort;
+    }
+    if (options->recall == 0) {
+        return index->header.default_effort ? index->header.default_effort : ANNEX_EFFORT_EXACT;
+    }
+    for (uint32_t i = 0; i < index->n_recall && options->recall < 1; i++) {
+        if (index->recall[i].recall >= (float)options->recall) {
+            return index->recall[i].effort;
+        }
+    }
+    return ANNEX_EFFORT_EXACT; /* more than the walk was measured to give */
+}
+
+/* How many rows pass the filters: counted for a bitmap, estimated for a function. */
+static uint64_t count_passing(const annex_index *index, const annex_search_options *options)
+{
+    uint64_t n = index->live;
+    if (options->allowed) {
+        n = 0;
+        for (size_t w = 0; w < bitmap_words(index->slots); w++) {
+            uint64_t word = options->allowed[w];
+            if (w == index->slots / 64) {
+                word &= (UINT64_C(1) << (index->slots % 64)) - 1;
+            }
+            n += (uint64_t)__builtin_popcountll(index->dead ? word & ~index->dead[w] : word);
+        }
+    }
+    if (options->accept && index->slots > SAMPLE) {
+        uint64_t passed = 0;
+        for (uint64_t i = 0; i < SAMPLE; i++) {
+            uint32_t slot = (uint32_t)(i * index->slots / SAMPLE);
+            passed += filter_passes(index, options, slot);
+        }
+        n = MIN(n, passed * index->slots / SAMPLE);
+    }
+    return n;
+}
+
+static uint32_t choose_window(const annex_index *index, const annex_search_options *options,
+                              size_t k)
+{
+    uint32_t effort = effort_for(index, options);
+    if (effort == ANNEX_EFFORT_EXACT || index->header.family != ANNEX_GRAPH) {
+        return 0;
+    }
+    uint64_t rows = count_passing(index, options);
+    if (rows == 0) {
+        return 0;
+    }
+    /* The recall table is for k = 10; more neighbours need a window that holds them. */
+    double window = MAX((double)effort, (double)k + (double)k / 2) * index->slots / (double)rows;
+    if (window * ROWS_PER_STEP >= (double)rows) {
+        return 0;
+    }
+    return (uint32_t)MIN(window, index->slots);
+}
+
+/* ---- one query -------------------------------------------------------------------------------*/
+
+static annex_status search_exact(const struct plan *plan, struct scratch *scratch,
+                                 annex_error *error)
+{
+    annex_index *index = plan->index;
+    for (size_t want = plan->k;;) {
+        float limit;
+        size_t dropped;
+        TRY(flat_nearest(index, scratch, want, plan->options, &limit, error));
+        rank_sort(index, scratch->items, scratch->n_items);
+        TRY(rank_exact(index, scratch, want, plan->options, &dropped, error));
+        /* Rows that turned out to be gone may have pushed out others: those are beyond `limit`. */
+        bool complete =
+            scratch->n_items >= plan->k && scratch->items[plan->k - 1].order <= limit;
+        if (dropped == 0 || complete || want >= index->live) {
+            return ANNEX_OK;
+        }
+        want = MIN(index->live, 2 * want + dropped);
+    }
+}
+
+/* The passing rows of the pool, nearest first, with the rows that have the same code. */
+static annex_status collect(const struct plan *plan, struct scratch *scratch, size_t wanted,
+                            annex_error *error)
+{
+    annex_index *index = plan->index;
+    scratch->n_items = 0;
+    for (uint32_t i = 0; i < scratch->walk.size && scratch->n_items < wanted; i++) {
+        uint32_t first = walk_id(scratch->walk.pool[i]);
+        float score = walk_score(scratch->walk.pool[i]);
+        uint32_t slot = first, steps = 0;
+        do {
+            if (filter_passes(index, plan->options, slot)) {
+                TRY(scratch_push(index, scratch, score, slot, error));
+            }
+            slot = index->same ? MIN(index->same[slot], index->slots - 1) : first;
+        } while (slot != first && ++steps < index->slots && scratch->n_items < wanted);
+    }
+    return ANNEX_OK;
+}
+
+static annex_status search_graph(const struct plan *plan, struct scratch *scratch,
+                                 annex_error *error)
+{
+    annex_index *index = plan->index;
+    bool sure = scratch->query.exact && !plan->options->fetch;
+    for (uint32_t window = plan->window;;) {
+        size_t wanted = plan->k + (sure ? 0 : RERANK_EXTRA + window / RERANK_SHARE);
+        uint32_t capacity = (uint32_t)MIN(MAX(window, wanted), index->slots);
+        size_t dropped;
+        TRY(scratch_reserve_pool(index, scratch, capacity, error));
+        graph_walk(&index->graph, &scratch->query, MIN(window, capacity), &scratch->walk);
+        TRY(collect(plan, scratch, wanted, error));
+        TRY(rank_exact(index, scratch, 0, plan->options, &dropped, error));
+        if (scratch->n_items >= plan->k) {
+            return ANNEX_OK;
+        }
+        if ((uint64_t)window * 4 * ROWS_PER_STEP >= index->slots) {
+            return search_exact(plan, scratch, error);
+        }
+        window *= 4;
+    }
+}
+
+static void write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
+                       annex_hit *hits)
+{
+    bool integers = index->header.key_kind == ANNEX_KEY_INTEGER;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t slot = scratch->items[i].slot;
+        hits[i] = (annex_hit){.distance = codec_distance(&index->codec, scratch->items[i].order),
+                              .key = integers ? index->keys[slot] : 0,
+                              .row = slot};
+    }
+}
+
+static annex_status search_one(const struct plan *plan, struct scratch *scratch, const void *query,
+                               annex_hit *hits, size_t *found, annex_error *error)
+{
+    annex_index *index = plan->index;
+    if (!codec_is_bits(index->codec.metric)) {
+        TRY(check_query(index, query, error));
+    }
+    if (plan->k == 0) {
+        return ANNEX_OK;
+    }
+    codec_query_set(&scratch->query, query);
+    TRY(plan->window ? search_graph(plan, scratch, error) : search_exact(plan, scratch, error));
+    *found = MIN(plan->k, scratch->n_items);
+    write_hits(index, scratch, *found, hits);
+    return ANNEX_OK;
+}
+
+/* ---- many queries ----------------------------------------------------------------------------*/
+
+struct search_job {
+    struct plan plan;
+    const char *queries;
+    size_t k; /* as asked: the stride of hits */
+    annex_hit *hits;
+    size_t *found;
+    struct scratch **scratches; /* one a worker */
+};
+
+static annex_status search_range(void *argument, unsigned worker, size_t first, size_t end,
+                                 annex_error *error)
+{
+    struct search_job *job = argument;
+    annex_index *index = job->plan.index;
+    size_t vector_bytes = codec_vector_bytes(&index->codec);
+    if (!job->scratches[worker]) {
+        TRY(scratch_take(index, &job->scratches[worker], error));
+    }
+    for (size_t i = first; i < end; i++) {
+        TRY(search_one(&job->plan, job->scratches[worker], job->queries + i * vector_bytes,
+                       job->hits + i * job->k, &job->found[i], error));
+    }
+    return ANNEX_OK;
+}
+
+/* Adds up what the scratches counted, and gives them back. */
+static void search_finish(annex_index *index, struct scratch **scratches, unsigned n,
+                          annex_search_stats *stats)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct scratch *scratch = scratches[i];
+        if (scratch && stats) {
+            stats->hops += scratch->walk.hops;
+            stats->distances += scratch->walk.scored + scratch->scanned;
+            stats->reranked += scratch->reranked;
+        }
+        if (scratch) {
+            scratch->walk.hops = scratch->walk.scored = 0;
+            scratch->scanned = scratch->reranked = 0;
+        }
+        scratch_return(index, scratch);
+    }
+}
+
+static annex_status search_locked(struct search_job *job, size_t n_queries, annex_error *error)
+{
+    annex_index *index = job->plan.index;
+    const annex_search_options *options = job->plan.options;
+    struct scratch *one = NULL, **scratches = &one;
+    unsigned threads = n_queries > 1 ? parallel_threads(&index->env, options->threads) : 1;
+    threads = (unsigned)MIN(threads, MAX(n_queries, 1));
+    if (threads > 1) {
+        TRY(memory_new(&index->env, threads, sizeof *scratches, &scratches, error));
+    }
+    job->scratches = scratches;
+    annex_status status =
+        threads > 1 ? parallel_for(&index->env, threads, n_queries, 8, search_range, job, error)
+                    : search_range(job, 0, 0, n_queries, error);
+    search_finish(index, scratches, threads, options->stats);
+    if (threads > 1) {
+        memory_free(&index->env, scratches, threads, sizeof *scratches);
+    }
+    return status;
+}
+
+annex_status annex_index_search(const annex_index *index, const void *queries, size_t n_queries,
+                                size_t k, const annex_search_options *options, annex_hit *hits,
+                                size_t *found, annex_error *error)
+{
+    const annex_search_options defaults = ANNEX_SEARCH_OPTIONS_INIT;
+    options = options ? options : &defaults;
+    memset(found, 0, n_queries * sizeof *found);
+    TRY(check_options(options, error));
+    if (options->stats) {
+        *options->stats = (annex_search_stats){0};
+    }
+    annex_index *self = (annex_index *)(uintptr_t)index; /* the lock and scratch are not its value */
+    pthread_rwlock_rdlock(&self->lock);
+    struct search_job job = {.plan = {.index = self, .options = options},
+                             .queries = queries,
+                             .k = k,
+                             .hits = hits,
+                             .found = found};
+    job.plan.k = MIN(k, index->live);
+    job.plan.window = choose_window(index, options, job.plan.k);
+    annex_status status = search_locked(&job, n_queries, error);
+    pthread_rwlock_unlock(&self->lock);
+    return status;
+}
+
+/* ---- within a distance -----------------------------------------------------------------------*/
+
+static annex_status within_items(annex_index *index, struct scratch *scratch, const void *query,
+                                 float order, const annex_search_options *options,
+                                 annex_error *error)
+{
+    size_t dropped;
+    if (!codec_is_bits(index->codec.metric)) {
+        TRY(check_query(index, query, error));
+    }
+    codec_query_set(&scratch->query, query);
+    bool walk = options->effort && options->effort != ANNEX_EFFORT_EXACT &&
+                index->header.family == ANNEX_GRAPH;
+    if (walk) {
+        struct plan plan = {.index = index, .options = options};
+        uint32_t window = MIN(options->effort, index->slots);
+        TRY(scratch_reserve_pool(index, scratch, window, error));
+        graph_walk(&index->graph, &scratch->query, window, &scratch->walk);
+        TRY(collect(&plan, scratch, SIZE_MAX, error));
+    } else {
+        TRY(flat_within(index, scratch, order, options, error));
+    }
+    TRY(rank_exact(index, scratch, 0, options, &dropped, error));
+    while (scratch->n_items && scratch->items[scratch->n_items - 1].order > order) {
+        scratch->n_items--;
+    }
+    return ANNEX_OK;
+}
+
+annex_status annex_index_within(const annex_index *index, const void *query, double distance,
+                                const annex_search_options *options, annex_hit **hits, size_t *n,
+                                annex_error *error)
+{
+    const annex_search_options defaults = ANNEX_SEARCH_OPTIONS_INIT;
+    options = options ? options : &defaults;
+    *hits = NULL;
+    *n = 0;
+    TRY(check_options(options, error));
+    if (isnan(distance)) {
+        return error_set(error, ANNEX_INVALID, "the distance is not a number");
+    }
+    bool negative = distance < 0 && index->codec.metric != ANNEX_IP;
+    annex_index *self = (annex_index *)(uintptr_t)index;
+    struct scratch *scratch;
+    TRY(scratch_take(self, &scratch, error));
+    pthread_rwlock_rdlock(&self->lock);
+    float order = codec_order(&index->codec, distance);
+    annex_status status = within_items(self, scratch, query, order, options, error);
+    if (!status && !negative && scratch->n_items) {
+        status = memory_new_raw(&index->env, scratch->n_items, sizeof **hits, hits, error);
+    }
+    if (!status && !negative) {
+        *n = scratch->n_items;
+        write_hits(index, scratch, *n, *hits);
+    }
+    pthread_rwlock_unlock(&self->lock);
+    search_finish(self, &scratch, 1, options->stats);
+    return status;
+}
+
+void annex_hits_free(const annex_index *index, annex_hit *hits, size_t n)
+{
+    memory_free(&index->env, hits, n, sizeof *hits);
+}
