@@ -199,6 +199,9 @@ annex_status segment_check(const char *name, const struct segment_header *header
     TRY(check_float(name, "alpha", header->alpha, error));
     TRY(check_float(name, "the largest norm", header->max_norm, error));
     TRY(check_float(name, "the scale", header->fixed_scale, error));
+    if (header->metric == ANNEX_L1 && !(header->fixed_scale > 0)) {
+        return segment_damaged(error, name, "the scale is 0, expected more under l1");
+    }
     TRY(check_code(name, header, error));
     TRY(check_family(name, header, error));
     for (enum segment_kind kind = SECTION_CODES; kind < SECTION_KIND_END; kind++) {

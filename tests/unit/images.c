@@ -50,6 +50,7 @@ static const struct segment_header big_header = {.slots = 3000,
                                                  .dimension = 250,
                                                  .code_bytes = 256,
                                                  .metric = ANNEX_L1,
+                                                 .fixed_scale = 0.5f,
                                                  .family = ANNEX_FLAT,
                                                  .code = SEGMENT_CODE_Q8};
 const struct recipe big_recipe = {&big_header, big_plan, ARRAY_LENGTH(big_plan), 5, 777777};

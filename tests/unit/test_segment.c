@@ -323,6 +323,12 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
                                                  .metric = ANNEX_L2,
                                                  .family = ANNEX_FLAT,
                                                  .code = SEGMENT_CODE_Q8};
+    static const struct segment_header unscaled = {.slots = 1,
+                                                   .dimension = 8,
+                                                   .code_bytes = 8,
+                                                   .metric = ANNEX_L1,
+                                                   .family = ANNEX_FLAT,
+                                                   .code = SEGMENT_CODE_Q8};
     static const struct segment_header bits = {.slots = 1,
                                                .dimension = 17,
                                                .code_bytes = 8,
@@ -343,6 +349,7 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
         size_t n;
     } cases[] = {
         {"\"codes\" is missing", &floats, {{SECTION_KEYS, 8, 1}}, 1},
+        {"scale is 0", &unscaled, {{SECTION_CODES, 16, 1}}, 1},
         {"\"errors\" is missing", &floats, {{SECTION_CODES, 16, 1}}, 1},
         {"\"keys\" is missing",
          &floats,
