@@ -231,15 +231,17 @@ static annex_status catalog_find(annex_db *db, const char *schema, const char *n
                           "SELECT id, version, seq, nonce, definition FROM %s.annex_index "
                           "WHERE name = ?1",
                           quoted);
-    if (status != ANNEX_OK) {
+    if (status == ANNEX_OK) {
+        status = host_bind_text(db->host, *hold, 1, name, error);
+    }
+    if (status == ANNEX_OK) {
+        status = db->host->type->step(*hold, &row, error);
+    }
+    if (status == ANNEX_HOST) { /* a schema without a catalog is no error */
         annex_status looked =
             db->host->type->has_table(db->host, schema, "annex_index", &present, NULL);
         status = looked == ANNEX_OK && !present ? ANNEX_OK : status;
-        goto cleanup;
     }
-    annex_value bound = {.type = ANNEX_TEXT, .data = name, .bytes = strlen(name)};
-    TRY_CLEANUP(db->host->type->bind(*hold, 1, &bound, error));
-    TRY_CLEANUP(db->host->type->step(*hold, &row, error));
 cleanup:
     if (!row) {
         db->host->type->finish(*hold);

@@ -4,8 +4,9 @@
  * host_type.
  *
  * Invariants
- *   1. A statement that was reset or finished holds no lock and no snapshot; one that was stepped
- *      to a row and not reset keeps its snapshot open.
+ *   1. A statement that was reset or finished holds no lock and no snapshot (the host may keep it
+ *      to save preparing it again); one that was stepped to a row and not reset keeps its
+ *      snapshot open.
  *   2. Values of columns are borrowed until the next step, reset or finish; bound values must stay
  *      until the statement is reset or bound anew.
  *   3. begin .. commit is all or nothing, inside the caller's transaction if there is one.

@@ -4,14 +4,18 @@
  * Invariants
  *   1. A connection that was adopted is never closed, and is left in the transaction state in which
  *      it was found.
- *   2. The only statement kept between calls is the probe, which reads nothing and is always reset;
- *      it exists only while host_begin .. host_commit runs.
+ *   2. Reading statements that were finished are kept, reset and without bindings, for the next one
+ *      with the same text: preparing costs more than a search. They hold no lock and no snapshot,
+ *      and are finalized when the host is closed, which must come before sqlite3_close.
  */
 #include "host/sqlite_host.h"
+
+enum { SQLITE_HOST_IDLE_STATEMENTS = 32 };
 
 struct host_statement {
     struct sqlite_host *owner;
     sqlite3_stmt *handle;
+    struct host_statement *next; /* while idle */
 };
 
 annex_status sqlite_error(sqlite3 *connection, int code, annex_error *error)
@@ -46,16 +50,55 @@ annex_status sqlite_error(sqlite3 *connection, int code, annex_error *error)
 
 /* ---- statements ------------------------------------------------------------------------------*/
 
+static void sqlite_discard(struct host_statement *statement)
+{
+    sqlite3_finalize(statement->handle);
+    memory_free(statement->owner->host.env, statement, 1, sizeof *statement);
+}
+
+/* A kept statement with this text, or NULL. */
+static struct host_statement *sqlite_take_idle(struct sqlite_host *self, const char *sql)
+{
+    for (struct host_statement **link = &self->idle; *link != NULL; link = &(*link)->next) {
+        struct host_statement *statement = *link;
+        if (strcmp(sqlite3_sql(statement->handle), sql) == 0) {
+            *link = statement->next;
+            return statement;
+        }
+    }
+    return NULL;
+}
+
+static void sqlite_keep_idle(struct sqlite_host *self, struct host_statement *statement)
+{
+    sqlite3_reset(statement->handle);
+    sqlite3_clear_bindings(statement->handle);
+    statement->next = self->idle;
+    self->idle = statement;
+    struct host_statement **link = &self->idle;
+    for (int i = 0; i < SQLITE_HOST_IDLE_STATEMENTS && *link != NULL; i++) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        sqlite_discard(*link);
+        *link = NULL;
+    }
+}
+
 static annex_status sqlite_prepare(struct host *host, const char *sql,
                                    struct host_statement **statement, annex_error *error)
 {
     struct sqlite_host *self = (struct sqlite_host *)host;
     struct host_statement *made = NULL;
     const char *tail = "";
-    *statement = NULL;
+    *statement = sqlite_take_idle(self, sql);
+    if (*statement != NULL) {
+        return ANNEX_OK;
+    }
     TRY(memory_new(host->env, 1, sizeof *made, &made, error));
     made->owner = self;
-    int code = sqlite3_prepare_v2(self->connection, sql, -1, &made->handle, &tail);
+    int code = sqlite3_prepare_v3(self->connection, sql, -1, SQLITE_PREPARE_PERSISTENT,
+                                  &made->handle, &tail);
     annex_status status = ANNEX_OK;
     if (code != SQLITE_OK) {
         status = sqlite_error(self->connection, code, error);
@@ -63,8 +106,7 @@ static annex_status sqlite_prepare(struct host *host, const char *sql,
         status = error_set(error, ANNEX_INVALID, "this is not one SQL statement: %.200s", sql);
     }
     if (status != ANNEX_OK) {
-        sqlite3_finalize(made->handle);
-        memory_free(host->env, made, 1, sizeof *made);
+        sqlite_discard(made);
         return status;
     }
     *statement = made;
@@ -151,9 +193,13 @@ static void sqlite_reset(struct host_statement *statement)
 
 static void sqlite_finish(struct host_statement *statement)
 {
-    if (statement != NULL) {
-        sqlite3_finalize(statement->handle);
-        memory_free(statement->owner->host.env, statement, 1, sizeof *statement);
+    if (statement == NULL) {
+        return;
+    }
+    if (sqlite3_stmt_readonly(statement->handle)) {
+        sqlite_keep_idle(statement->owner, statement);
+    } else {
+        sqlite_discard(statement);
     }
 }
 
@@ -241,6 +287,11 @@ static void sqlite_close(struct host *host)
         return;
     }
     assert(self->depth == 0);
+    while (self->idle != NULL) {
+        struct host_statement *statement = self->idle;
+        self->idle = statement->next;
+        sqlite_discard(statement);
+    }
     if (self->owned) {
         sqlite3_close(self->connection);
     }
