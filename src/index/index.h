@@ -123,6 +123,14 @@ void scratch_offer(struct scratch *scratch, size_t k, float value);
 annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
                           annex_error *error);
 
+/* ---- rerank (inline) -------------------------------------------------------------------------*/
+
+/* Candidates of a walk that get their exact distance: all it takes when scores are exact already. */
+static inline size_t index_rerank(size_t k, uint32_t window, bool scores_are_exact)
+{
+    return scores_are_exact ? k : k + 16 + window / 8;
+}
+
 /* ---- filter (inline) -------------------------------------------------------------------------*/
 
 static inline bool filter_passes(const annex_index *index, const annex_search_options *options,

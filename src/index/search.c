@@ -13,8 +13,6 @@
 
 enum {
     ROWS_PER_STEP = 40,
-    RERANK_EXTRA = 16, /* candidates reranked beyond k, plus a share of the window */
-    RERANK_SHARE = 8,
     SAMPLE = 128 /* rows asked to estimate how many an `accept` lets pass */
 };
 
@@ -174,7 +172,7 @@ static annex_status search_graph(const struct plan *plan, struct scratch *scratc
     annex_index *index = plan->index;
     bool sure = scratch->query.exact && !plan->options->fetch;
     for (uint32_t window = plan->window;;) {
-        size_t wanted = plan->k + (sure ? 0 : RERANK_EXTRA + window / RERANK_SHARE);
+        size_t wanted = index_rerank(plan->k, window, sure);
         uint32_t capacity = (uint32_t)MIN(MAX(window, wanted), index->slots);
         size_t dropped;
         TRY(scratch_reserve_pool(index, scratch, capacity, error));
@@ -315,9 +313,11 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
 /* ---- within a distance -----------------------------------------------------------------------*/
 
 static annex_status within_items(annex_index *index, struct scratch *scratch, const void *query,
-                                 float order, const annex_search_options *options,
+                                 double distance, const annex_search_options *options,
                                  annex_error *error)
 {
+    /* One step up: squaring and rounding must not lose a row at exactly this distance. */
+    float order = nextafterf(codec_order(&index->codec, distance), INFINITY);
     size_t dropped;
     if (!codec_is_bits(index->codec.metric)) {
         TRY(check_query(index, query, error));
@@ -335,7 +335,8 @@ static annex_status within_items(annex_index *index, struct scratch *scratch, co
         TRY(flat_within(index, scratch, order, options, error));
     }
     TRY(rank_exact(index, scratch, 0, options, &dropped, error));
-    while (scratch->n_items && scratch->items[scratch->n_items - 1].order > order) {
+    while (scratch->n_items &&
+           codec_distance(&index->codec, scratch->items[scratch->n_items - 1].order) > distance) {
         scratch->n_items--;
     }
     return ANNEX_OK;
@@ -358,8 +359,7 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     struct scratch *scratch;
     TRY(scratch_take(self, &scratch, error));
     pthread_rwlock_rdlock(&self->lock);
-    float order = codec_order(&index->codec, distance);
-    annex_status status = within_items(self, scratch, query, order, options, error);
+    annex_status status = within_items(self, scratch, query, distance, options, error);
     if (!status && !negative && scratch->n_items) {
         status = memory_new_raw(&index->env, scratch->n_items, sizeof **hits, hits, error);
     }

@@ -1,0 +1,271 @@
+/*
+ * build.c - annex_build: the steps of a build, one after the other.
+ */
+#include <inttypes.h>
+
+#include "build/build.h"
+
+/* ---- options ---------------------------------------------------------------------------------*/
+
+static annex_status check_options(const annex_build_options *options, annex_error *error)
+{
+    if (options->struct_bytes != sizeof *options) {
+        return error_set(error, ANNEX_INVALID,
+                         "annex_build_options.struct_bytes is %zu, expected %zu: use "
+                         "ANNEX_BUILD_OPTIONS_INIT",
+                         options->struct_bytes, sizeof *options);
+    }
+    if (!annex_metric_name(options->metric)) {
+        return error_set(error, ANNEX_INVALID, "%d is no metric", (int)options->metric);
+    }
+    if (options->dimension < 1 || options->dimension > ANNEX_MAX_DIMENSION) {
+        return error_set(error, ANNEX_INVALID, "the dimension is %" PRIu32 ", expected 1 to %d",
+                         options->dimension, ANNEX_MAX_DIMENSION);
+    }
+    if (options->degree &&
+        (options->degree < 8 || options->degree > GRAPH_MAX_DEGREE || options->degree % 8)) {
+        return error_set(error, ANNEX_INVALID,
+                         "the degree is %" PRIu32 ", expected a multiple of 8 from 8 to %d",
+                         options->degree, GRAPH_MAX_DEGREE);
+    }
+    if (options->effort > 4096) {
+        return error_set(error, ANNEX_INVALID, "the build effort is %" PRIu32 ", expected 1 to 4096",
+                         options->effort);
+    }
+    return ANNEX_OK;
+}
+
+/* What the steps below hold at once, at their highest. */
+static annex_status check_memory(const struct builder *builder, annex_error *error)
+{
+    uint64_t codes = (uint64_t)builder->n * builder->codec.row_bytes;
+    uint64_t graph = builder->family == ANNEX_GRAPH
+                         ? (uint64_t)builder->n * (builder->options.degree * 4 + 24)
+                         : 0;
+    uint64_t needed = MAX(2 * codes, codes + graph) + (uint64_t)builder->n * 24 + (16u << 20);
+    if (builder->options.max_memory_bytes && needed > builder->options.max_memory_bytes) {
+        return error_set(error, ANNEX_NOMEM,
+                         "%" PRIu32 " rows need about %" PRIu64 " MB to build and the limit is %" PRIu64
+                         " MB; raise it, lower the degree, or use a flat index",
+                         builder->n, needed >> 20, builder->options.max_memory_bytes >> 20);
+    }
+    return ANNEX_OK;
+}
+
+static void choose(struct builder *builder)
+{
+    annex_build_options *options = &builder->options;
+    builder->family = options->family;
+    if (builder->family == ANNEX_FAMILY_AUTO) {
+        builder->family = builder->n < BUILD_FLAT_BELOW ? ANNEX_FLAT : ANNEX_GRAPH;
+    }
+    options->degree = options->degree ? options->degree : BUILD_DEGREE;
+    options->effort = options->effort ? options->effort : BUILD_EFFORT;
+    /* Small sets cannot spare rows to be asked for. */
+    builder->n_held_rows =
+        builder->family == ANNEX_GRAPH ? MIN(builder->n_held_rows, builder->n / 20) : 0;
+}
+
+/* ---- linking ---------------------------------------------------------------------------------*/
+
+/* A seeded order in which the rows held back come last. */
+static void shuffle_linked(struct builder *builder)
+{
+    uint64_t random = builder->options.seed ^ 0x0bde4;
+    uint32_t *linked = builder->linked, n = builder->n_linked;
+    for (uint32_t i = n; i > 1; i--) {
+        uint32_t j = (uint32_t)random_below(&random, i);
+        uint32_t swap = linked[i - 1];
+        linked[i - 1] = linked[j];
+        linked[j] = swap;
+    }
+    for (uint32_t i = 0; i < n - builder->n_held;) {
+        uint64_t row = builder->raw_row ? builder->raw_row[linked[i]] : linked[i];
+        bool held = false;
+        for (uint32_t h = 0; h < builder->n_held_rows && !held; h++) {
+            held = builder->held[h].row == row;
+        }
+        if (held) {
+            uint32_t last = n - ++builder->n_held;
+            uint32_t swap = linked[last];
+            linked[last] = linked[i];
+            linked[i] = swap;
+        } else {
+            i++;
+        }
+    }
+}
+
+annex_status build_link(struct builder *builder, annex_error *error)
+{
+    const annex_env *env = &builder->env;
+    struct link_options options = {.degree = builder->options.degree,
+                                   .effort = builder->options.effort,
+                                   .alpha = BUILD_ALPHA,
+                                   .threads = builder->options.threads};
+    TRY(build_find_same(builder, error));
+    TRY(memory_new_raw(env, builder->n, options.degree * 4, &builder->neighbours, error));
+    memset(builder->neighbours, 0xff, (size_t)builder->n * options.degree * 4);
+    shuffle_linked(builder);
+    builder->n_entries = MIN(builder->n_linked - builder->n_held, BUILD_ENTRIES);
+    memcpy(builder->entries, builder->linked, builder->n_entries * sizeof *builder->entries);
+    struct graph graph = {.codec = &builder->codec,
+                          .rows = builder->codes,
+                          .neighbours = builder->neighbours,
+                          .degree = options.degree,
+                          .slots = builder->n,
+                          .entries = builder->entries,
+                          .n_entries = builder->n_entries};
+    uint32_t most = builder->n_linked - builder->n_held;
+    TRY(link_rows(env, &graph, builder->neighbours, &options, builder->linked, 0, most, error));
+    TRY(build_calibrate(builder, &graph, error));
+    TRY(link_rows(env, &graph, builder->neighbours, &options, builder->linked, most,
+                  builder->n_linked, error));
+    return repair_reach(env, &graph, builder->neighbours, &options, builder->linked,
+                        builder->n_linked, error);
+}
+
+/* ---- writing ---------------------------------------------------------------------------------*/
+
+static annex_status write_raw(void *context, struct segment_writer *writer, annex_error *error)
+{
+    struct builder *builder = context;
+    uint32_t dimension = builder->options.dimension;
+    float *unit;
+    TRY(memory_new(&builder->env, 1, builder->vector_bytes, &unit, error));
+    annex_status status;
+    TRY_CLEANUP(builder->source->rewind(builder->source->context, error));
+    for (;;) {
+        annex_batch batch = {0};
+        TRY_CLEANUP(builder->source->next(builder->source->context, &batch, error));
+        if (batch.n == 0) {
+            break;
+        }
+        if (builder->options.metric != ANNEX_COSINE) {
+            TRY_CLEANUP(segment_writer_append(writer, SECTION_RAW, batch.vectors,
+                                              batch.n * builder->vector_bytes, error));
+            continue;
+        }
+        for (size_t i = 0; i < batch.n; i++) {
+            const float *vector = (const float *)batch.vectors + i * dimension;
+            if (codec_normalize(vector, unit, dimension)) {
+                TRY_CLEANUP(segment_writer_append(writer, SECTION_RAW, unit, builder->vector_bytes,
+                                                  error));
+            }
+        }
+    }
+cleanup:
+    memory_free(&builder->env, unit, 1, builder->vector_bytes);
+    return status;
+}
+
+/* The least effort that measured the recall people expect of a default. */
+static uint32_t default_effort(const struct builder *builder)
+{
+    uint32_t effort = builder->n_recall ? 0 : BUILD_EFFORT;
+    for (uint32_t i = 0; i < builder->n_recall; i++) {
+        effort = builder->recall[i].effort;
+        if (builder->recall[i].recall >= 0.95f) {
+            break;
+        }
+    }
+    return effort;
+}
+
+static struct image describe_image(struct builder *builder)
+{
+    const annex_build_options *options = &builder->options;
+    bool graph = builder->family == ANNEX_GRAPH;
+    bool raw = options->raw == ANNEX_RAW_KEEP ||
+               (options->raw == ANNEX_RAW_AUTO && !builder->codec.lossless);
+    struct image image = {
+        .env = builder->env,
+        .codes = builder->codes,
+        .errors = builder->errors,
+        .center = builder->bits ? NULL : builder->center,
+        .neighbours = builder->neighbours,
+        .entries = graph ? builder->entries : NULL,
+        .n_entries = builder->n_entries,
+        .keys = builder->keys,
+        .key_bytes = builder->key_bytes,
+        .n_key_bytes = builder->n_key_bytes,
+        .same = builder->same,
+        .raw_row = builder->raw_row,
+        .recall = builder->recall,
+        .n_recall = builder->n_recall,
+        .row_bytes = builder->codec.row_bytes,
+        .raw_row_bytes = raw ? builder->vector_bytes : 0,
+        .write_raw = write_raw,
+        .raw_context = builder,
+    };
+    image.header = (struct segment_header){
+        .slots = builder->n,
+        .skipped = builder->skipped,
+        .dimension = options->dimension,
+        .code_bytes = builder->codec.code_bytes,
+        .metric = options->metric,
+        .family = builder->family,
+        .key_kind = options->key_kind,
+        .code = builder->bits ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8,
+        .degree = graph ? options->degree : 0,
+        .lossless = builder->codec.lossless,
+        .build_effort = graph ? options->effort : 0,
+        .default_effort = graph ? default_effort(builder) : 0,
+        .alpha = graph ? BUILD_ALPHA : 0,
+        .max_norm = builder->codec.max_norm,
+        .fixed_scale = builder->codec.fixed_scale,
+        .seed = options->seed,
+    };
+    return image;
+}
+
+/* ---- the whole -------------------------------------------------------------------------------*/
+
+static void builder_free(struct builder *builder)
+{
+    const annex_env *env = &builder->env;
+    size_t n = builder->n;
+    codec_survey_free(env, builder->options.dimension, &builder->survey);
+    memory_free(env, builder->center, builder->options.dimension, sizeof *builder->center);
+    memory_free(env, builder->codes, n, builder->codec.row_bytes);
+    memory_free(env, builder->errors, n, sizeof *builder->errors);
+    memory_free(env, builder->keys, n, sizeof *builder->keys);
+    memory_free(env, builder->key_bytes, builder->n_key_bytes, 1);
+    memory_free(env, builder->raw_row, n, 4);
+    memory_free(env, builder->same, n, 4);
+    memory_free(env, builder->linked, n, 4);
+    memory_free(env, builder->neighbours, n, builder->options.degree * 4);
+    for (uint32_t h = 0; builder->held && h < BUILD_HELD_OUT; h++) {
+        memory_free(env, builder->held[h].vector, 1, builder->vector_bytes);
+    }
+    memory_free(env, builder->held, BUILD_HELD_OUT, sizeof *builder->held);
+}
+
+annex_status annex_build(const annex_env *env, const annex_build_options *options,
+                         const annex_rows *rows, const char *path, annex_index **index,
+                         annex_error *error)
+{
+    *index = NULL;
+    TRY(check_options(options, error));
+    struct builder builder = {
+        .env = *env,
+        .options = *options,
+        .source = rows,
+        .bits = codec_is_bits(options->metric),
+        .vector_bytes = annex_vector_bytes(options->metric, options->dimension),
+    };
+    annex_status status;
+    TRY_CLEANUP(build_survey(&builder, error));
+    choose(&builder);
+    TRY_CLEANUP(check_memory(&builder, error));
+    TRY_CLEANUP(build_encode(&builder, error));
+    if (builder.family == ANNEX_GRAPH) {
+        TRY_CLEANUP(build_order(&builder, error));
+        TRY_CLEANUP(build_link(&builder, error));
+    }
+    struct image image = describe_image(&builder);
+    status = emit_image(&image, path, index, error);
+cleanup:
+    builder_free(&builder);
+    return status;
+}

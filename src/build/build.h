@@ -1,0 +1,119 @@
+/*
+ * build.h - from a stream of rows to an index: the steps of annex_build, in order.
+ *
+ *   survey.c     pass 1: check every element, count, gather what the codec needs, hold some rows back
+ *   encode.c     pass 2: code every row; find the true neighbours of the rows held back
+ *   order.c      bring similar rows together; find rows with equal codes
+ *   link.c       the graph
+ *   repair.c     make every row reachable
+ *   calibrate.c  measure recall with the rows held back, before they are linked themselves
+ *   emit.c       write the image (pass 3, when vectors are stored)
+ *
+ * Invariant: nothing here depends on the number of threads, on time or on addresses. Parallel steps
+ * write to places that belong to one row.
+ */
+#ifndef ANNEX_BUILD_H
+#define ANNEX_BUILD_H
+
+#include "build/link.h"
+#include "index/index.h"
+
+enum {
+    BUILD_FLAT_BELOW = 5000, /* rows; ANNEX_FAMILY_AUTO scans fewer: it takes well under a ms */
+    BUILD_DEGREE = 64,
+    BUILD_EFFORT = 80,
+    BUILD_ENTRIES = 16, /* random rows: one or 256 of them were slower */
+    BUILD_HELD_OUT = 200, /* rows that measure recall */
+};
+
+#define BUILD_ALPHA 1.1f
+
+/* A row held back, its nearest rows, and where they ended up. */
+struct held_out {
+    uint64_t row;    /* number in the source, without skipped ones: its slot before ordering */
+    float *vector;   /* [dimension], unit length under cosine */
+    uint32_t n;      /* rows in nearest */
+    walk_item nearest[INDEX_CALIBRATED_K]; /* (order distance, slot before ordering), sorted */
+};
+
+struct builder {
+    annex_env env;
+    annex_build_options options;
+    const annex_rows *source;
+    bool bits;
+    size_t vector_bytes;
+    struct codec codec;
+    struct codec_survey survey;
+    float *center;      /* [dimension] */
+    uint32_t n;         /* rows that are indexed */
+    uint64_t skipped;   /* zero vectors under cosine */
+    uint8_t *codes;     /* [n x codec.row_bytes] */
+    float *errors;      /* [n] */
+    int64_t *keys;      /* [n] */
+    char *key_bytes;
+    uint64_t n_key_bytes;
+    uint32_t *raw_row;  /* [n] slot -> row of RAW; NULL: in order */
+    uint32_t *same;     /* [n]; NULL: no duplicates */
+    uint32_t *linked;   /* [n_linked] representatives, in the order of linking */
+    uint32_t n_linked;
+    uint32_t n_held;    /* the last of `linked`: held back rows */
+    uint32_t *neighbours; /* [n x degree] */
+    uint32_t entries[GRAPH_MAX_ENTRIES];
+    uint32_t n_entries;
+    struct held_out *held; /* [n_held_rows] */
+    uint32_t n_held_rows;
+    annex_recall_point recall[ANNEX_MAX_RECALL_POINTS];
+    uint32_t n_recall;
+    annex_family family;
+};
+
+annex_status build_survey(struct builder *builder, annex_error *error);
+annex_status build_encode(struct builder *builder, annex_error *error);
+annex_status build_order(struct builder *builder, annex_error *error);
+annex_status build_find_same(struct builder *builder, annex_error *error);
+annex_status build_link(struct builder *builder, annex_error *error);
+annex_status build_calibrate(struct builder *builder, const struct graph *graph,
+                             annex_error *error);
+
+/* Gives rows that no walk can reach an edge from a near row. Works on the final graph. */
+annex_status repair_reach(const annex_env *env, const struct graph *graph, uint32_t *neighbours,
+                          const struct link_options *options, const uint32_t *linked,
+                          uint32_t n_linked, annex_error *error);
+
+/* ---- emit.c ----------------------------------------------------------------------------------*/
+
+/* Everything an image holds, by slot. NULL arrays are left out. */
+struct image {
+    annex_env env;
+    struct segment_header header;
+    const uint8_t *codes;
+    const float *errors;
+    const float *center;
+    const uint32_t *neighbours;
+    const uint32_t *entries;
+    uint32_t n_entries;
+    const int64_t *keys;
+    const char *key_bytes;
+    uint64_t n_key_bytes;
+    const uint32_t *same;
+    const uint32_t *raw_row;
+    const annex_recall_point *recall;
+    uint32_t n_recall;
+    size_t row_bytes;
+    size_t raw_row_bytes; /* 0: no vectors */
+    /* Appends all vectors to SECTION_RAW, in order of RAW's rows. */
+    annex_status (*write_raw)(void *context, struct segment_writer *writer, annex_error *error);
+    void *raw_context;
+};
+
+/*
+ * Writes the image to a file, or to memory when path is NULL, and opens it (index may be NULL for a
+ * file).
+ */
+annex_status emit_image(const struct image *image, const char *path, annex_index **index,
+                        annex_error *error);
+/* Builds the key hash; ANNEX_INVALID naming a key that is there twice. */
+annex_status emit_key_hash(const annex_env *env, const struct image *image, uint32_t **hash,
+                           uint64_t *size, annex_error *error);
+
+#endif

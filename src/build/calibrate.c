@@ -1,0 +1,129 @@
+/*
+ * calibrate.c - what part of the true neighbours a walk finds, by effort: measured with rows that are
+ * not in the graph yet, against a scan of the vectors as they came. Searches may then ask for a recall.
+ *
+ * Reranking is exact, so a true neighbour is found when it is among the rows that would be reranked.
+ */
+#include "build/build.h"
+
+static const uint32_t efforts[] = {10,  14,  20,  28,  40,  56,   80,   112,
+                                   160, 224, 320, 448, 640, 1024, 2048, 4096};
+
+_Static_assert(ARRAY_LENGTH(efforts) == ANNEX_MAX_RECALL_POINTS, "one point for each effort");
+
+struct calibrate_job {
+    const struct builder *builder;
+    const struct graph *graph;
+    const uint32_t *slot_of; /* [n] by slot before ordering */
+    uint32_t effort;
+    struct walk *walks;    /* one a worker */
+    struct query *queries; /* one a worker */
+    uint32_t *hits;        /* [held rows] */
+};
+
+static bool is_met(const struct calibrate_job *job, const struct walk *walk, size_t n,
+                   uint32_t truth)
+{
+    size_t row_bytes = job->builder->codec.row_bytes;
+    const uint8_t *wanted = job->builder->codes + (size_t)truth * row_bytes;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = walk_id(walk->pool[i]);
+        /* Rows with the same code are found through the one that is linked. */
+        if (id == truth || memcmp(job->builder->codes + id * row_bytes, wanted, row_bytes) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static annex_status calibrate_range(void *argument, unsigned worker, size_t first, size_t end,
+                                    annex_error *error)
+{
+    struct calibrate_job *job = argument;
+    struct walk *walk = &job->walks[worker];
+    (void)error;
+    for (size_t h = first; h < end; h++) {
+        const struct held_out *held = &job->builder->held[h];
+        struct query *query = &job->queries[worker];
+        codec_query_set(query, held->vector);
+        graph_walk(job->graph, query, job->effort, walk);
+        size_t n = index_rerank(INDEX_CALIBRATED_K, job->effort, query->exact);
+        job->hits[h] = 0;
+        for (uint32_t i = 0; i < held->n; i++) {
+            uint32_t truth = job->slot_of[walk_id(held->nearest[i])];
+            job->hits[h] += is_met(job, walk, MIN(n, walk->size), truth);
+        }
+    }
+    return ANNEX_OK;
+}
+
+static float recall_of(const struct calibrate_job *job)
+{
+    uint64_t hits = 0, all = 0;
+    for (uint32_t h = 0; h < job->builder->n_held_rows; h++) {
+        hits += job->hits[h];
+        all += job->builder->held[h].n;
+    }
+    return all ? (float)((double)hits / (double)all) : 1;
+}
+
+static annex_status calibrate_efforts(struct builder *builder, struct calibrate_job *job,
+                                      unsigned threads, annex_error *error)
+{
+    for (size_t e = 0; e < ARRAY_LENGTH(efforts); e++) {
+        job->effort = efforts[e];
+        size_t capacity = MAX(job->effort, index_rerank(INDEX_CALIBRATED_K, job->effort, false));
+        if (capacity > builder->n) {
+            break;
+        }
+        for (unsigned t = 0; t < threads; t++) {
+            walk_free(&builder->env, &job->walks[t]);
+            TRY(walk_new(&builder->env, builder->n, (uint32_t)capacity, 0, &job->walks[t], error));
+        }
+        TRY(parallel_for(&builder->env, threads, builder->n_held_rows, 4, calibrate_range, job,
+                         error));
+        builder->recall[builder->n_recall++] =
+            (annex_recall_point){.effort = job->effort, .recall = recall_of(job)};
+        if (recall_of(job) >= 0.999f) {
+            break;
+        }
+    }
+    return ANNEX_OK;
+}
+
+annex_status build_calibrate(struct builder *builder, const struct graph *graph, annex_error *error)
+{
+    const annex_env *env = &builder->env;
+    unsigned threads = parallel_threads(env, builder->options.threads);
+    size_t query_bytes = codec_query_bytes(&builder->codec);
+    struct calibrate_job job = {.builder = builder, .graph = graph};
+    uint32_t *slot_of = NULL;
+    char *memory = NULL;
+    annex_status status;
+    if (builder->n_held_rows == 0) {
+        return ANNEX_OK;
+    }
+    TRY_CLEANUP(memory_new_raw(env, builder->n, sizeof *slot_of, &slot_of, error));
+    for (uint32_t slot = 0; slot < builder->n; slot++) {
+        slot_of[builder->raw_row ? builder->raw_row[slot] : slot] = slot;
+    }
+    job.slot_of = slot_of;
+    TRY_CLEANUP(memory_new(env, threads, sizeof *job.walks, &job.walks, error));
+    TRY_CLEANUP(memory_new(env, threads, sizeof *job.queries, &job.queries, error));
+    TRY_CLEANUP(memory_new(env, threads, query_bytes, &memory, error));
+    TRY_CLEANUP(memory_new(env, builder->n_held_rows, sizeof *job.hits, &job.hits, error));
+    for (unsigned t = 0; t < threads; t++) {
+        codec_query_init(&builder->codec, &job.queries[t], memory + t * query_bytes);
+    }
+    status = calibrate_efforts(builder, &job, threads, error);
+cleanup:
+    for (unsigned t = 0; job.walks && t < threads; t++) {
+        walk_free(env, &job.walks[t]);
+    }
+    memory_free(env, job.walks, threads, sizeof *job.walks);
+    memory_free(env, job.queries, threads, sizeof *job.queries);
+    memory_free(env, memory, threads, query_bytes);
+    memory_free(env, job.hits, builder->n_held_rows, sizeof *job.hits);
+    memory_free(env, slot_of, builder->n, sizeof *slot_of);
+    return status;
+}

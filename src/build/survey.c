@@ -1,0 +1,122 @@
+/*
+ * survey.c - the first pass over the source: checks every element, gathers what the codec has to know
+ * about all rows, and holds a random few back (reservoir sampling: Vitter, TOMS 1985, algorithm R).
+ */
+#include <inttypes.h>
+#include <math.h>
+
+#include "build/build.h"
+
+static struct key_view batch_key(const struct builder *builder, const annex_batch *batch, size_t i,
+                                 uint64_t row)
+{
+    if (builder->options.key_kind == ANNEX_KEY_BYTES) {
+        uint64_t begin = i ? batch->key_ends[i - 1] : 0;
+        return (struct key_view){.bytes = batch->key_bytes ? batch->key_bytes + begin : "",
+                                 .n_bytes = batch->key_ends[i] - begin};
+    }
+    return (struct key_view){.number = batch->keys ? batch->keys[i] : (int64_t)row};
+}
+
+static annex_status check_vector(const struct builder *builder, const float *vector,
+                                 struct key_view key, bool *zero, annex_error *error)
+{
+    char text[64];
+    *zero = true;
+    for (uint32_t j = 0; j < builder->options.dimension; j++) {
+        if (!isfinite(vector[j])) {
+            return error_set(error, ANNEX_INVALID,
+                             "element %" PRIu32 " of the vector with key %s is %s; vectors must be "
+                             "finite numbers, or NULL to leave the row out",
+                             j, key_text(key, text), isnan(vector[j]) ? "NaN" : "infinite");
+        }
+        *zero = *zero && vector[j] == 0;
+    }
+    return ANNEX_OK;
+}
+
+static annex_status hold_out(struct builder *builder, const float *vector, uint64_t *random,
+                             annex_error *error)
+{
+    uint64_t place = builder->n_held_rows;
+    if (place == BUILD_HELD_OUT) {
+        place = random_below(random, (uint64_t)builder->n + 1);
+        if (place >= BUILD_HELD_OUT) {
+            return ANNEX_OK;
+        }
+    } else {
+        TRY(memory_new(&builder->env, 1, builder->vector_bytes, &builder->held[place].vector,
+                       error));
+        builder->n_held_rows++;
+    }
+    builder->held[place].row = builder->n;
+    memcpy(builder->held[place].vector, vector, builder->vector_bytes);
+    return ANNEX_OK;
+}
+
+static annex_status survey_batch(struct builder *builder, const annex_batch *batch, uint64_t row,
+                                 float *unit, uint64_t *random, annex_error *error)
+{
+    for (size_t i = 0; i < batch->n; i++) {
+        const char *vector = (const char *)batch->vectors + i * builder->vector_bytes;
+        struct key_view key = batch_key(builder, batch, i, row + i);
+        bool zero = false;
+        if (!builder->bits) {
+            TRY(check_vector(builder, (const float *)vector, key, &zero, error));
+        }
+        if (zero && builder->options.metric == ANNEX_COSINE) {
+            builder->skipped++;
+            continue;
+        }
+        if (builder->n == ANNEX_MAX_ROWS) {
+            return error_set(error, ANNEX_FULL, "an index file holds at most %u rows; build several",
+                             ANNEX_MAX_ROWS);
+        }
+        if (key.bytes && key.n_bytes > 65535) {
+            return error_set(error, ANNEX_INVALID,
+                             "a key has %zu bytes, expected at most 65535 bytes", key.n_bytes);
+        }
+        builder->n_key_bytes += key.n_bytes;
+        if (builder->options.metric == ANNEX_COSINE) {
+            codec_normalize((const float *)vector, unit, builder->options.dimension);
+            vector = (const char *)unit;
+        }
+        if (!builder->bits) {
+            codec_survey_add(&builder->survey, builder->options.dimension, (const float *)vector);
+        }
+        TRY(hold_out(builder, (const float *)vector, random, error));
+        builder->n++;
+    }
+    return ANNEX_OK;
+}
+
+annex_status build_survey(struct builder *builder, annex_error *error)
+{
+    const annex_env *env = &builder->env;
+    uint64_t random = builder->options.seed ^ 0x5ca1ab1e, row = 0;
+    float *unit = NULL;
+    struct progress progress;
+    annex_status status;
+    TRY_CLEANUP(memory_new(env, 1, builder->vector_bytes, &unit, error));
+    TRY_CLEANUP(codec_survey_new(env, builder->options.dimension, &builder->survey, error));
+    TRY_CLEANUP(memory_new(env, BUILD_HELD_OUT, sizeof *builder->held, &builder->held, error));
+    TRY_CLEANUP(memory_new(env, builder->options.dimension, sizeof *builder->center,
+                           &builder->center, error));
+    TRY_CLEANUP(progress_begin(&progress, env, "reading", 0, error));
+    TRY_CLEANUP(builder->source->rewind(builder->source->context, error));
+    for (;;) {
+        annex_batch batch = {0};
+        TRY_CLEANUP(builder->source->next(builder->source->context, &batch, error));
+        if (batch.n == 0) {
+            break;
+        }
+        TRY_CLEANUP(survey_batch(builder, &batch, row, unit, &random, error));
+        row += batch.n;
+        TRY_CLEANUP(progress_update(&progress, row, error));
+    }
+    codec_choose(&builder->codec, builder->options.metric, builder->options.dimension,
+                 &builder->survey, builder->center);
+cleanup:
+    memory_free(env, unit, 1, builder->vector_bytes);
+    return status;
+}
