@@ -104,13 +104,29 @@ void linker_insert(struct linker *linker, uint32_t row, uint32_t *neighbours)
     graph_walk(graph, &linker->row, linker->options.effort, &linker->walk);
     uint32_t n = 0;
     for (uint32_t i = 0; i < linker->walk.n_expanded; i++) {
-        if (walk_id(linker->walk.expanded[i]) != row) {
+        uint32_t id = walk_id(linker->walk.expanded[i]);
+        if (id != row && !(linker->dead && bitmap_get(linker->dead, id))) {
             linker->items[n++] = linker->walk.expanded[i];
         }
     }
     qsort(linker->items, n, sizeof *linker->items, compare_items);
     uint32_t count = linker_prune(linker, linker->items, n, graph->degree, neighbours);
     for (; count < graph->degree; count++) {
+        neighbours[count] = GRAPH_END;
+    }
+}
+
+void linker_choose(struct linker *linker, const uint32_t *ids, const float *scores, uint32_t n,
+                   uint32_t *neighbours)
+{
+    uint32_t degree = linker->graph->degree;
+    assert(n <= linker->max_items);
+    for (uint32_t i = 0; i < n; i++) {
+        linker->items[i] = walk_item_of(scores[i], ids[i]);
+    }
+    qsort(linker->items, n, sizeof *linker->items, compare_items);
+    uint32_t count = linker_prune(linker, linker->items, n, degree, neighbours);
+    for (; count < degree; count++) {
         neighbours[count] = GRAPH_END;
     }
 }
@@ -135,14 +151,7 @@ void linker_add_reverse(struct linker *linker, uint32_t target, const uint32_t *
     n += count;
     codec_query_set_row(&linker->row, row_at(graph, target));
     codec_score(&linker->row, graph->rows, ids, n, scores);
-    for (uint32_t i = 0; i < n; i++) {
-        linker->items[i] = walk_item_of(scores[i], ids[i]);
-    }
-    qsort(linker->items, n, sizeof *linker->items, compare_items);
-    count = linker_prune(linker, linker->items, n, degree, neighbours);
-    for (; count < degree; count++) {
-        neighbours[count] = GRAPH_END;
-    }
+    linker_choose(linker, ids, scores, n, neighbours);
 }
 
 /* ---- batches ---------------------------------------------------------------------------------*/

@@ -33,6 +33,7 @@ struct link_options {
 struct linker {
     const struct graph *graph;
     struct link_options options;
+    const uint64_t *dead; /* optional bitmap: rows that nothing is linked to any more */
     struct walk walk;
     struct query row;       /* the row that is linked */
     struct query candidate; /* the candidate that is tested */
@@ -51,6 +52,9 @@ void linker_free(const annex_env *env, struct linker *linker);
  */
 uint32_t linker_prune(struct linker *linker, const walk_item *items, uint32_t n, uint32_t degree,
                       uint32_t *chosen);
+/* Prunes ids[0..n) with their scores from one row into that row's `neighbours`. */
+void linker_choose(struct linker *linker, const uint32_t *ids, const float *scores, uint32_t n,
+                   uint32_t *neighbours);
 /* Searches for `row` and writes its neighbours, closed by GRAPH_END. */
 void linker_insert(struct linker *linker, uint32_t row, uint32_t *neighbours);
 /* Adds edges target -> sources[0..n) to the target's list, pruning it when it overflows. */

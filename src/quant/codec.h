@@ -103,6 +103,8 @@ size_t codec_query_bytes(const struct codec *codec);
 void codec_query_init(const struct codec *codec, struct query *query, void *memory);
 /* Prepares a user's vector (any length under cosine, which must not be zero). */
 void codec_query_set(struct query *query, const void *vector);
+/* Only what codec_exact needs; false for a zero vector under cosine. */
+bool codec_query_set_exact(struct query *query, const void *vector);
 /* Prepares a coded row as the query, for building: order distances between rows. */
 void codec_query_set_row(struct query *query, const uint8_t *row);
 

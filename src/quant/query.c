@@ -122,25 +122,31 @@ static void set_q8(struct query *query)
     query->exact = codec->lossless && unit == 1 && lost_squared == 0 && codec->dimension <= 256;
 }
 
+bool codec_query_set_exact(struct query *query, const void *vector)
+{
+    const struct codec *codec = query->codec;
+    if (codec_is_bits(codec->metric)) {
+        set_bits(query, vector);
+        return true;
+    }
+    if (codec->metric == ANNEX_COSINE) {
+        return codec_normalize(vector, query->vector, codec->dimension);
+    }
+    memcpy(query->vector, vector, codec->dimension * sizeof(float));
+    return true;
+}
+
 void codec_query_set(struct query *query, const void *vector)
 {
     const struct codec *codec = query->codec;
     query->scale = 1;
     query->offset = query->fine_offset = 0;
-    query->a = query->b = query->c = query->residual = 0;
+    query->a = query->b = query->c = query->residual = query->norm = 0;
     query->exact = false;
-    if (codec_is_bits(codec->metric)) {
-        set_bits(query, vector);
-        return;
-    }
-    if (codec->metric == ANNEX_COSINE) {
-        codec_normalize(vector, query->vector, codec->dimension);
-    } else {
-        memcpy(query->vector, vector, codec->dimension * sizeof(float));
-    }
+    codec_query_set_exact(query, vector);
     if (codec->metric == ANNEX_L1) {
         set_l1(query);
-    } else {
+    } else if (!codec_is_bits(codec->metric)) {
         set_q8(query);
     }
 }

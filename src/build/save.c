@@ -1,0 +1,287 @@
+/*
+ * save.c - annex_index_save: writes a changed index as a fresh image, without its deleted rows.
+ *
+ * Live slots move together, keeping their order. An edge to a deleted row is replaced by that row's own
+ * edges; a deleted row that stood for living twins hands its place in the graph to one of them.
+ */
+#include <stdlib.h>
+
+#include "build/change.h"
+
+#define SAVE_GONE UINT32_MAX
+
+/* Old slot -> new slot, and the arrays of the image that differ from the index's. */
+struct save {
+    annex_index *index;
+    uint32_t n;           /* live rows */
+    uint32_t *moved;      /* [slots] new slot; SAVE_GONE */
+    uint32_t *old;        /* [n] */
+    uint8_t *codes;       /* [n x row_bytes] */
+    float *errors;        /* [n] */
+    int64_t *keys;        /* [n] */
+    char *key_bytes;
+    uint64_t n_key_bytes;
+    uint32_t *same;       /* [n] */
+    uint32_t *neighbours; /* [n x degree], ids in new slots */
+    uint32_t *linked;     /* [n] */
+    uint32_t n_linked;
+    uint32_t entries[GRAPH_MAX_ENTRIES];
+    uint32_t n_entries;
+};
+
+static void number_rows(struct save *save)
+{
+    const annex_index *index = save->index;
+    for (uint32_t slot = 0; slot < index->slots; slot++) {
+        save->moved[slot] = SAVE_GONE;
+        if (index_is_live(index, slot)) {
+            save->moved[slot] = save->n;
+            save->old[save->n++] = slot;
+        }
+    }
+}
+
+static uint32_t twin(const annex_index *index, uint32_t slot)
+{
+    return index->same ? MIN(index->same[slot], index->slots - 1) : slot;
+}
+
+/* A row is in the graph when it has edges, is an entry, or is alone. */
+static bool is_linked(const annex_index *index, uint32_t slot)
+{
+    const uint32_t *row = index->graph.neighbours + (size_t)slot * index->header.degree;
+    return row[0] < index->slots || twin(index, slot) == slot;
+}
+
+/* Deleted rows with living twins: the next living one takes their place in the graph. */
+static void pass_on(struct save *save)
+{
+    const annex_index *index = save->index;
+    for (uint32_t slot = 0; slot < index->slots; slot++) {
+        if (index_is_live(index, slot) || !is_linked(index, slot)) {
+            continue;
+        }
+        uint32_t heir = twin(index, slot);
+        for (uint32_t i = 0; i < index->slots && heir != slot && !index_is_live(index, heir); i++) {
+            heir = twin(index, heir);
+        }
+        if (index_is_live(index, heir)) {
+            save->moved[slot] = save->moved[heir];
+        }
+    }
+}
+
+static void copy_rings(struct save *save)
+{
+    const annex_index *index = save->index;
+    for (uint32_t i = 0; i < save->n; i++) {
+        uint32_t next = twin(index, save->old[i]);
+        for (uint32_t steps = 0; !index_is_live(index, next) && steps < index->slots; steps++) {
+            next = twin(index, next);
+        }
+        save->same[i] = index_is_live(index, next) ? save->moved[next] : i;
+    }
+}
+
+static void copy_rows(struct save *save)
+{
+    const annex_index *index = save->index;
+    size_t row_bytes = index->codec.row_bytes;
+    for (uint32_t i = 0; i < save->n; i++) {
+        uint32_t slot = save->old[i];
+        memcpy(save->codes + i * row_bytes, index_code(index, slot), row_bytes);
+        if (index->errors) {
+            save->errors[i] = index->errors[slot];
+        }
+        struct key_view key = key_of(index, slot);
+        save->keys[i] = key.number;
+        if (key.bytes) {
+            memcpy(save->key_bytes + save->n_key_bytes, key.bytes, key.n_bytes);
+            save->n_key_bytes += key.n_bytes;
+            save->keys[i] = (int64_t)save->n_key_bytes;
+        }
+    }
+}
+
+/* ---- edges -----------------------------------------------------------------------------------*/
+
+enum { MAX_GATHERED = 4 * GRAPH_MAX_DEGREE };
+
+static uint32_t gather(uint32_t *ids, uint32_t n, uint32_t id, uint32_t self)
+{
+    if (id == SAVE_GONE || id == self || n == MAX_GATHERED) {
+        return n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i] == id) {
+            return n;
+        }
+    }
+    ids[n] = id;
+    return n + 1;
+}
+
+/* The new neighbours of what was `slot`, now `self`: its own, and those behind deleted ones. */
+static void copy_edges(struct save *save, struct linker *linker, uint32_t slot, uint32_t self)
+{
+    const annex_index *index = save->index;
+    uint32_t degree = index->header.degree, ids[MAX_GATHERED], n = 0;
+    float scores[MAX_GATHERED];
+    const uint32_t *row = index->graph.neighbours + (size_t)slot * degree;
+    bool lost = false;
+    for (uint32_t i = 0; i < degree && row[i] < index->slots; i++) {
+        n = gather(ids, n, save->moved[row[i]], self);
+        lost = lost || save->moved[row[i]] == SAVE_GONE;
+    }
+    for (uint32_t i = 0; lost && i < degree && row[i] < index->slots; i++) {
+        const uint32_t *behind = index->graph.neighbours + (size_t)row[i] * degree;
+        for (uint32_t j = 0; save->moved[row[i]] == SAVE_GONE && j < degree; j++) {
+            if (behind[j] < index->slots) {
+                n = gather(ids, n, save->moved[behind[j]], self);
+            }
+        }
+    }
+    uint32_t *to = save->neighbours + (size_t)self * degree;
+    if (!lost) {
+        memcpy(to, ids, n * sizeof *ids);
+        return;
+    }
+    codec_query_set_row(&linker->row, save->codes + (size_t)self * index->codec.row_bytes);
+    codec_score(&linker->row, save->codes, ids, n, scores);
+    linker_choose(linker, ids, scores, n, to);
+}
+
+static void copy_entries(struct save *save)
+{
+    const struct graph *graph = &save->index->graph;
+    for (uint32_t i = 0; i < graph->n_entries; i++) {
+        uint32_t entry = save->moved[MIN(graph->entries[i], graph->slots - 1)];
+        save->n_entries = entry == SAVE_GONE ? save->n_entries
+                                             : gather(save->entries, save->n_entries, entry, SAVE_GONE);
+    }
+    for (uint32_t i = 0; i < save->n_linked && save->n_entries < BUILD_ENTRIES; i++) {
+        save->n_entries = gather(save->entries, save->n_entries, save->linked[i], SAVE_GONE);
+    }
+}
+
+static annex_status copy_graph(struct save *save, annex_error *error)
+{
+    annex_index *index = save->index;
+    const annex_env *env = &index->env;
+    struct link_options options = {.degree = index->header.degree,
+                                   .effort = index->header.build_effort,
+                                   .alpha = index->header.alpha,
+                                   .threads = 1};
+    struct graph graph = {.codec = &index->codec,
+                          .rows = save->codes,
+                          .neighbours = save->neighbours,
+                          .degree = options.degree,
+                          .slots = save->n,
+                          .entries = save->entries};
+    struct linker linker;
+    TRY(linker_new(env, &graph, &options, &linker, error));
+    memset(save->neighbours, 0xff, (size_t)save->n * options.degree * 4);
+    for (uint32_t slot = 0; slot < index->slots; slot++) {
+        if (save->moved[slot] != SAVE_GONE && is_linked(index, slot)) {
+            copy_edges(save, &linker, slot, save->moved[slot]);
+            save->linked[save->n_linked++] = save->moved[slot];
+        }
+    }
+    linker_free(env, &linker);
+    copy_entries(save);
+    graph.n_entries = save->n_entries;
+    return repair_reach(env, &graph, save->neighbours, &options, save->linked, save->n_linked,
+                        error);
+}
+
+/* ---- the image -------------------------------------------------------------------------------*/
+
+static annex_status write_raw(void *context, struct segment_writer *writer, annex_error *error)
+{
+    const struct save *save = context;
+    for (uint32_t i = 0; i < save->n; i++) {
+        TRY(segment_writer_append(writer, SECTION_RAW, index_raw(save->index, save->old[i]),
+                                  codec_vector_bytes(&save->index->codec), error));
+    }
+    return ANNEX_OK;
+}
+
+static annex_status write_image(struct save *save, const char *path, annex_error *error)
+{
+    const annex_index *index = save->index;
+    bool graph = index->header.family == ANNEX_GRAPH;
+    struct image image = {
+        .env = index->env,
+        .header = index->header,
+        .codes = save->codes,
+        .errors = save->errors,
+        .center = codec_is_bits(index->codec.metric) ? NULL : index->codec.center,
+        .neighbours = graph ? save->neighbours : NULL,
+        .entries = graph ? save->entries : NULL,
+        .n_entries = save->n_entries,
+        .keys = save->keys,
+        .key_bytes = index->header.key_kind == ANNEX_KEY_BYTES ? save->key_bytes : NULL,
+        .n_key_bytes = save->n_key_bytes,
+        .same = graph ? save->same : NULL,
+        .recall = index->recall,
+        .n_recall = index->n_recall,
+        .row_bytes = index->codec.row_bytes,
+        .raw_row_bytes = index->raw ? codec_vector_bytes(&index->codec) : 0,
+        .write_raw = write_raw,
+        .raw_context = save,
+    };
+    image.header.slots = save->n;
+    return emit_image(&image, path, NULL, error);
+}
+
+static annex_status save_locked(struct save *save, const char *path, annex_error *error)
+{
+    annex_index *index = save->index;
+    const annex_env *env = &index->env;
+    uint32_t live = index->live;
+    bool graph = index->header.family == ANNEX_GRAPH;
+    size_t edge_bytes = index->header.degree * 4;
+    annex_status status;
+    TRY_CLEANUP(memory_new(env, index->slots, 4, &save->moved, error));
+    TRY_CLEANUP(memory_new(env, live, 4, &save->old, error));
+    TRY_CLEANUP(memory_new(env, live, index->codec.row_bytes, &save->codes, error));
+    TRY_CLEANUP(memory_new(env, live, 8, &save->keys, error));
+    TRY_CLEANUP(memory_new(env, index->n_key_bytes, 1, &save->key_bytes, error));
+    if (index->errors) {
+        TRY_CLEANUP(memory_new(env, live, 4, &save->errors, error));
+    }
+    number_rows(save);
+    copy_rows(save);
+    if (graph) {
+        TRY_CLEANUP(memory_new(env, live, 4, &save->same, error));
+        TRY_CLEANUP(memory_new(env, live, 4, &save->linked, error));
+        TRY_CLEANUP(memory_new(env, live, edge_bytes, &save->neighbours, error));
+        copy_rings(save);
+        pass_on(save);
+        TRY_CLEANUP(copy_graph(save, error));
+    }
+    status = write_image(save, path, error);
+cleanup:
+    memory_free(env, save->moved, index->slots, 4);
+    memory_free(env, save->old, live, 4);
+    memory_free(env, save->codes, live, index->codec.row_bytes);
+    memory_free(env, save->keys, live, 8);
+    memory_free(env, save->key_bytes, index->n_key_bytes, 1);
+    memory_free(env, save->errors, index->errors ? live : 0, 4);
+    memory_free(env, save->same, graph ? live : 0, 4);
+    memory_free(env, save->linked, graph ? live : 0, 4);
+    memory_free(env, save->neighbours, graph ? live : 0, edge_bytes);
+    return status;
+}
+
+annex_status annex_index_save(annex_index *index, const char *path, annex_error *error)
+{
+    struct save save = {.index = index};
+    pthread_rwlock_wrlock(&index->lock);
+    annex_status status = save_locked(&save, path, error);
+    if (!status) {
+        index->dirty = false;
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return status;
+}

@@ -1,0 +1,176 @@
+/*
+ * thaw.c - giving an index memory of its own, so that it can be changed.
+ */
+#include <inttypes.h>
+
+#include "build/change.h"
+
+static void owned_free(const annex_index *index, struct owned *owned)
+{
+    const annex_env *env = &index->env;
+    size_t n = owned->capacity;
+    linker_free(env, &owned->linker);
+    memory_free(env, owned->codes, n, index->codec.row_bytes);
+    memory_free(env, owned->errors, n, sizeof *owned->errors);
+    memory_free(env, owned->raw, n, codec_vector_bytes(&index->codec));
+    memory_free(env, owned->same, n, sizeof *owned->same);
+    memory_free(env, owned->neighbours, n, index->header.degree * 4);
+    memory_free(env, owned->keys, n, sizeof *owned->keys);
+    memory_free(env, owned->key_bytes, owned->key_capacity, 1);
+    memory_free(env, owned->key_hash, owned->hash_size, sizeof *owned->key_hash);
+    memory_free(env, owned->dead, bitmap_words(n), 8);
+    memory_free(env, owned->center, index->codec.dimension, sizeof *owned->center);
+    memory_free(env, owned, 1, sizeof *owned);
+}
+
+static void free_owned(annex_index *index)
+{
+    owned_free(index, index->owned);
+    index->owned = NULL;
+}
+
+void thaw_hash(struct owned *owned, struct key_view key, uint32_t slot)
+{
+    uint64_t mask = owned->hash_size - 1, i = key_hash(key) & mask;
+    while (owned->key_hash[i]) {
+        i = (i + 1) & mask;
+    }
+    owned->key_hash[i] = slot + 1;
+}
+
+/* ---- filling new arrays ------------------------------------------------------------------------*/
+
+static annex_status copy_array(const annex_env *env, uint32_t slots, uint32_t capacity,
+                               const void *from, size_t bytes, void *out, annex_error *error)
+{
+    void *copy;
+    TRY(memory_new(env, capacity, bytes, &copy, error));
+    if (slots && from) {
+        memcpy(copy, from, slots * bytes);
+    }
+    memcpy(out, &copy, sizeof copy);
+    return ANNEX_OK;
+}
+
+static annex_status copy_rows(const annex_index *index, struct owned *owned, annex_error *error)
+{
+    const annex_env *env = &index->env;
+    uint32_t n = index->slots, capacity = owned->capacity;
+    TRY(copy_array(env, n, capacity, index->graph.rows, index->codec.row_bytes, &owned->codes,
+                   error));
+    TRY(copy_array(env, n, capacity, index->keys, 8, &owned->keys, error));
+    TRY(copy_array(env, (uint32_t)bitmap_words(n), (uint32_t)bitmap_words(capacity), index->dead, 8,
+                   &owned->dead, error));
+    if (!codec_is_bits(index->codec.metric)) {
+        TRY(copy_array(env, n, capacity, index->errors, 4, &owned->errors, error));
+        TRY(copy_array(env, index->codec.dimension, index->codec.dimension, index->codec.center, 4,
+                       &owned->center, error));
+    }
+    if (index->raw) {
+        size_t bytes = codec_vector_bytes(&index->codec);
+        TRY(memory_new(env, capacity, bytes, &owned->raw, error));
+        for (uint32_t slot = 0; slot < n; slot++) {
+            memcpy(owned->raw + slot * bytes, index_raw(index, slot), bytes);
+        }
+    }
+    return ANNEX_OK;
+}
+
+static annex_status copy_keys(const annex_index *index, struct owned *owned, uint64_t key_bytes,
+                              annex_error *error)
+{
+    owned->key_capacity = index->n_key_bytes + key_bytes;
+    TRY(memory_new(&index->env, owned->key_capacity, 1, &owned->key_bytes, error));
+    if (index->n_key_bytes) {
+        memcpy(owned->key_bytes, index->key_bytes, index->n_key_bytes);
+    }
+    uint64_t size = 16;
+    while (size < 2 * (uint64_t)owned->capacity) {
+        size *= 2;
+    }
+    TRY(memory_new(&index->env, size, 4, &owned->key_hash, error));
+    owned->hash_size = size;
+    for (uint32_t slot = 0; slot < index->slots; slot++) {
+        if (index_is_live(index, slot)) {
+            thaw_hash(owned, key_of(index, slot), slot);
+        }
+    }
+    return ANNEX_OK;
+}
+
+static annex_status copy_graph(annex_index *index, struct owned *owned, annex_error *error)
+{
+    const annex_env *env = &index->env;
+    uint32_t n = index->slots, capacity = owned->capacity;
+    TRY(copy_array(env, n, capacity, index->graph.neighbours, index->header.degree * 4,
+                   &owned->neighbours, error));
+    TRY(copy_array(env, n, capacity, index->same, 4, &owned->same, error));
+    for (uint32_t slot = 0; slot < n && !index->same; slot++) {
+        owned->same[slot] = slot;
+    }
+    if (index->graph.n_entries) {
+        memcpy(owned->entries, index->graph.entries, index->graph.n_entries * 4);
+    }
+    struct link_options options = {.degree = index->header.degree,
+                                   .effort = index->header.build_effort,
+                                   .alpha = index->header.alpha,
+                                   .threads = 1};
+    struct graph view = index->graph;
+    view.slots = capacity; /* the walk needs room for all of them */
+    TRY(linker_new(env, &view, &options, &owned->linker, error));
+    owned->linker.graph = &index->graph;
+    owned->linker.dead = owned->dead;
+    return ANNEX_OK;
+}
+
+static void install(annex_index *index, struct owned *owned)
+{
+    if (index->owned) {
+        owned_free(index, index->owned);
+    }
+    index->owned = owned;
+    index->free_owned = free_owned;
+    index->codec.center = owned->center;
+    index->graph.rows = owned->codes;
+    index->graph.neighbours = owned->neighbours;
+    index->graph.entries = owned->entries;
+    index->errors = owned->errors;
+    index->raw = owned->raw;
+    index->raw_row = NULL;
+    index->same = owned->same;
+    index->keys = owned->keys;
+    index->key_bytes = owned->key_bytes;
+    index->key_hash = owned->key_hash;
+    index->hash_size = owned->hash_size;
+    index->dead = owned->dead;
+}
+
+annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error)
+{
+    struct owned *owned = index->owned;
+    uint64_t wanted = (uint64_t)index->slots + more;
+    if (wanted > ANNEX_MAX_ROWS) {
+        return error_set(error, ANNEX_FULL,
+                         "the index would have %" PRIu64 " rows, and an index file holds at most %u",
+                         wanted, ANNEX_MAX_ROWS);
+    }
+    if (owned && wanted <= owned->capacity && index->n_key_bytes + key_bytes <= owned->key_capacity) {
+        return ANNEX_OK;
+    }
+    TRY(memory_new(&index->env, 1, sizeof *owned, &owned, error));
+    /* A quarter more, so that single rows do not copy everything each time. */
+    owned->capacity = (uint32_t)MIN(wanted + wanted / 4 + 64, ANNEX_MAX_ROWS);
+    annex_status status = copy_rows(index, owned, error);
+    if (!status) {
+        status = copy_keys(index, owned, key_bytes + index->n_key_bytes / 4, error);
+    }
+    if (!status && index->header.family == ANNEX_GRAPH) {
+        status = copy_graph(index, owned, error);
+    }
+    if (status) {
+        owned_free(index, owned);
+        return status;
+    }
+    install(index, owned);
+    return ANNEX_OK;
+}
