@@ -126,7 +126,7 @@ typedef struct annex_log {
     void *context;
     void (*message)(void *context, annex_level level, const char *text);
     /*
-     * Called a few times a second during long work, from the thread that made the call. `phase` is
+     * Called up to 50 times a second during long work, from the thread that made the call. `phase` is
      * static text ("reading", "linking" …), `done` of `total` units of work. A value other than 0
      * asks to stop: the call then returns ANNEX_CANCELLED and leaves everything as it was.
      */

@@ -1,5 +1,5 @@
 /*
- * progress.c - reports to annex_log: progress a few times a second, messages now and then.
+ * progress.c - reports to annex_log: progress some 50 times a second, messages now and then.
  *
  * Invariants: a phase is reported when it begins and when it is complete; in between a report costs
  * a look at the clock at most. Reports come from the thread that made the call.
@@ -9,7 +9,7 @@
 
 #include "base/base.h"
 
-#define PROGRESS_INTERVAL_NS UINT64_C(200000000)
+#define PROGRESS_INTERVAL_NS UINT64_C(20000000)
 
 static uint64_t progress_now_ns(void)
 {

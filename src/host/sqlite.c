@@ -217,6 +217,9 @@ static annex_status sqlite_begin(struct host *host, annex_error *error)
     self->outermost = !sqlite_in_transaction(host);
     TRY(host_run(host, error, self->outermost ? "BEGIN IMMEDIATE" : "SAVEPOINT annex"));
     annex_status status = sqlite_prepare(host, "SELECT 1", &self->probe, error);
+    if (status == ANNEX_OK) {
+        status = sqlite_prepare(host, "BEGIN IMMEDIATE", &self->undo, error);
+    }
     self->depth = 1;
     if (status != ANNEX_OK) {
         host->type->rollback(host);
@@ -227,7 +230,9 @@ static annex_status sqlite_begin(struct host *host, annex_error *error)
 static void sqlite_end(struct sqlite_host *self)
 {
     sqlite_finish(self->probe);
+    sqlite_finish(self->undo);
     self->probe = NULL;
+    self->undo = NULL;
     self->depth = 0;
 }
 
@@ -239,6 +244,15 @@ static annex_status sqlite_commit(struct host *host, annex_error *error)
     return ANNEX_OK;
 }
 
+static annex_status sqlite_run_rollback(struct sqlite_host *self)
+{
+    if (self->outermost) {
+        return host_run(&self->host, NULL, "ROLLBACK");
+    }
+    TRY(host_run(&self->host, NULL, "ROLLBACK TO annex"));
+    return host_run(&self->host, NULL, "RELEASE annex");
+}
+
 static void sqlite_rollback(struct host *host)
 {
     struct sqlite_host *self = (struct sqlite_host *)host;
@@ -246,12 +260,14 @@ static void sqlite_rollback(struct host *host)
         return;
     }
     /* Some errors have made SQLite roll back by itself; then there is nothing left to undo. */
-    if (sqlite_in_transaction(host)) {
-        if (self->outermost) {
-            (void)host_run(host, NULL, "ROLLBACK");
-        } else if (host_run(host, NULL, "ROLLBACK TO annex") == ANNEX_OK) {
-            (void)host_run(host, NULL, "RELEASE annex");
-        }
+    if (sqlite_in_transaction(host) && sqlite_run_rollback(self) != ANNEX_OK &&
+        self->undo != NULL) {
+        /*
+         * After sqlite3_interrupt every statement fails until the one of the user has ended, and so
+         * does ROLLBACK. But one that would have written makes SQLite roll back when it fails, as
+         * an interrupted INSERT does.
+         */
+        (void)sqlite3_step(self->undo->handle);
     }
     sqlite_end(self);
 }

@@ -21,6 +21,7 @@ struct sqlite_host {
     struct host host;
     sqlite3 *connection;
     struct host_statement *probe; /* "SELECT 1", to ask whether somebody interrupted */
+    struct host_statement *undo;  /* within host_begin: see sqlite_rollback */
     struct host_statement *idle;  /* finished ones kept for the same text, latest first */
     bool owned;
     unsigned depth; /* of host_begin */
