@@ -50,7 +50,11 @@ static uint32_t twin(const annex_index *index, uint32_t slot)
 static bool is_linked(const annex_index *index, uint32_t slot)
 {
     const uint32_t *row = index->graph.neighbours + (size_t)slot * index->header.degree;
-    return row[0] < index->slots || twin(index, slot) == slot;
+    bool entry = false;
+    for (uint32_t i = 0; i < index->graph.n_entries; i++) {
+        entry = entry || index->graph.entries[i] == slot;
+    }
+    return entry || row[0] < index->slots || twin(index, slot) == slot;
 }
 
 /* Deleted rows with living twins: the next living one takes their place in the graph. */
