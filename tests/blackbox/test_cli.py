@@ -245,7 +245,7 @@ def test_build__no_rows_make_an_empty_index(annex, tmp_path):
 def test_build__memory_that_cannot_suffice_is_refused(annex, tmp_path, index):
     before = index.read_bytes()
     done = annex("build", "rows.npy", "-o", "my.annex", "-f", "--max-memory", "4K", code=1)
-    assert "memory" in done.stderr and index.read_bytes() == before
+    assert "limit" in done.stderr and index.read_bytes() == before
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine", "l1"])
