@@ -56,6 +56,9 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
 annex_status definition_read(struct arena *arena, const char *text, struct definition *definition,
                              annex_error *error);
 
+/* False until rows have told format and dimension. */
+bool definition_is_complete(const struct definition *definition);
+
 /* How much work a search may do: one of the two, or neither. */
 struct search_settings {
     uint32_t effort;

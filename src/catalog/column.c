@@ -254,6 +254,12 @@ static annex_status detect_blob(const annex_value *samples, size_t n, struct def
         definition->format = looks_like_f16(samples, n) ? ANNEX_F16 : ANNEX_F32;
         return ANNEX_OK;
     }
+    if (dimension > 0) {
+        return error_set(error, ANNEX_INVALID,
+                         "the first vector in column %s has %zu bytes, which is neither f32 nor "
+                         "f16 with %u dimensions; correct the dimension or name the format",
+                         definition->column, bytes, dimension);
+    }
     return error_set(error, ANNEX_INVALID,
                      "the format of the vectors cannot be told from the first rows (%zu bytes "
                      "each); name it: {\"format\": \"f32\"}, or f16, bf16, i8, u8, bits, json",
@@ -266,11 +272,15 @@ static annex_status detect_dimension(const annex_env *env, const annex_value *sa
     size_t n = 0;
     if (definition->format == ANNEX_JSON) {
         float *elements = NULL;
+        annex_error why = {ANNEX_OK, ""};
         TRY(memory_new_raw(env, ANNEX_MAX_DIMENSION, sizeof *elements, &elements, error));
         annex_status status = annex_vector_parse(sample->data, sample->bytes, elements,
-                                                 ANNEX_MAX_DIMENSION, &n, error);
+                                                 ANNEX_MAX_DIMENSION, &n, &why);
         memory_free(env, elements, ANNEX_MAX_DIMENSION, sizeof *elements);
-        TRY(status);
+        if (status != ANNEX_OK && status != ANNEX_FULL) {
+            return error_set(error, status, "the text in column %s is no vector: %s",
+                             definition->column, why.message);
+        }
     } else if (definition->format == ANNEX_BITS) {
         n = 8 * sample->bytes;
     } else {

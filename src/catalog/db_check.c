@@ -162,7 +162,7 @@ static annex_status check_run(struct check *check, annex_error *error)
                          index->stale.message);
     }
     /* Before the first sync of an index over an empty table there is nothing to compare with. */
-    return index->definition.dimension > 0 ? check_rows(check, error) : ANNEX_OK;
+    return definition_is_complete(&index->definition) ? check_rows(check, error) : ANNEX_OK;
 }
 
 annex_status annex_db_check(annex_db *db, const char *name, annex_error *error)

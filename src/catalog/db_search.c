@@ -261,10 +261,10 @@ static annex_status search_run(struct search *search, annex_error *error)
     struct catalog_index *index = search->index;
     TRY(settings_parse(request->options, &search->settings, error));
     TRY(search_look(search, error));
-    if (index->definition.dimension == 0) {
+    if (!definition_is_complete(&index->definition)) {
         TRY(search_learn(search, error));
     }
-    if (index->definition.dimension == 0) {
+    if (!definition_is_complete(&index->definition)) {
         search->result->plan = "the index is empty";
         search->result->key_columns = index->shape.n_columns;
         return ANNEX_OK;
@@ -346,12 +346,12 @@ annex_status annex_db_vector(annex_db *db, const char *name, const annex_value *
                               name, search.index->shape.n_columns, key_columns));
     }
     TRY_CLEANUP(catalog_inspect(db, search.index, error));
-    if (definition->dimension == 0) {
+    if (!definition_is_complete(definition)) {
         TRY_CLEANUP(search_learn(&search, error));
     }
     *metric = definition->metric;
     *dimension = definition->dimension;
-    if (definition->dimension > 0) {
+    if (definition_is_complete(definition)) {
         TRY_CLEANUP(source_fetch_open(db, search.index, &search.fetch, error));
         *bytes = search.fetch.reader.bytes;
         TRY_CLEANUP(memory_new(&db->env, *bytes, 1, vector, error));

@@ -387,6 +387,11 @@ annex_status definition_read(struct arena *arena, const char *text, struct defin
     return ANNEX_OK;
 }
 
+bool definition_is_complete(const struct definition *definition)
+{
+    return definition->dimension > 0 && definition->format != ANNEX_FORMAT_AUTO;
+}
+
 static json_t *family_name(annex_family family)
 {
     return json_string(family == ANNEX_FLAT ? "flat" : family == ANNEX_GRAPH ? "graph" : "auto");
