@@ -263,8 +263,13 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
 annex_status store_open_all(annex_db *db, struct catalog_index *index, annex_error *error);
 /* Closes the handle of a part. */
 void store_close(annex_db *db, struct catalog_part *part);
-/* Builds a segment from `rows` and adds it to the index as its last part. */
+/*
+ * Builds a segment from `rows`; unless it has no rows, it becomes the last part of the index in
+ * memory. Nothing is written to the database: that is for store_write.
+ */
 annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
+                         annex_error *error);
+annex_status store_write(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                          annex_error *error);
 /* Reads the stored bytes of a part, verifies them; for check. */
 annex_status store_verify(annex_db *db, struct catalog_index *index, struct catalog_part *part,
@@ -440,12 +445,9 @@ annex_status result_fill(annex_result *result, struct rowkey_shape shape, struct
 
 /* ---- db_sync.c --------------------------------------------------------------------------------*/
 
-/*
- * Builds the segments of an index anew from the table, in place of those it has. The log must be in
- * place and the transaction open.
- */
-annex_status catalog_rebuild(annex_db *db, struct catalog_index *index, bool strict,
-                             annex_sync_report *report, annex_error *error);
+/* Builds one segment from the whole table and adds it to the index in memory. */
+annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
+                           annex_error *error);
 /* A writing transaction on the schema of an index; says which database cannot be written. */
 annex_status catalog_begin(annex_db *db, const char *schema, annex_error *error);
 

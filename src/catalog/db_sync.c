@@ -14,7 +14,7 @@
  */
 #include "catalog/catalog.h"
 
-/* ---- rebuild ---------------------------------------------------------------------------------*/
+/* ---- from the whole table -----------------------------------------------------------------------*/
 
 static annex_status rebuild_learn(annex_db *db, struct catalog_index *index, size_t *n_samples,
                                   annex_error *error)
@@ -38,31 +38,12 @@ static void say_left_out(annex_db *db, const struct source_rows *rows)
     }
 }
 
-/* A segment without rows says nothing. */
-static annex_status sync_drop_if_empty(annex_db *db, struct catalog_index *index,
-                                       annex_error *error)
-{
-    struct catalog_part *last = &index->parts[index->n_parts - 1];
-    if (last->slots > 0) {
-        return ANNEX_OK;
-    }
-    TRY(schema_delete_part(db, index, last->id, error));
-    store_remove(db, index, last);
-    store_close(db, last);
-    index->n_parts--;
-    return ANNEX_OK;
-}
-
-annex_status catalog_rebuild(annex_db *db, struct catalog_index *index, bool strict,
-                             annex_sync_report *report, annex_error *error)
+annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
+                           annex_error *error)
 {
     struct source_rows rows;
     size_t n_samples = 0;
-    size_t n_older = index->n_parts;
     TRY(rebuild_learn(db, index, &n_samples, error));
-    for (size_t i = 0; i < n_older; i++) {
-        TRY(schema_delete_part(db, index, index->parts[i].id, error));
-    }
     if (n_samples == 0) {
         return ANNEX_OK;
     }
@@ -71,10 +52,6 @@ annex_status catalog_rebuild(annex_db *db, struct catalog_index *index, bool str
     annex_status status = store_build(db, index, &view, error);
     if (status == ANNEX_OK) {
         say_left_out(db, &rows);
-        if (report != NULL) {
-            report->inserted = index->parts[index->n_parts - 1].slots;
-        }
-        status = sync_drop_if_empty(db, index, error);
     }
     source_rows_close(&rows);
     return status;
@@ -85,7 +62,7 @@ annex_status catalog_rebuild(annex_db *db, struct catalog_index *index, bool str
 struct fold {
     annex_db *db;
     struct catalog_index *index;
-    annex_sync_report *report;
+    uint64_t *n_deleted;
     struct rowkey_set keys; /* of the new segment: changed ones, and those of absorbed segments */
     bool *absorbed;         /* [n_older] */
     size_t n_older;         /* segments before the fold */
@@ -104,7 +81,7 @@ static void fold_mark_dead(struct fold *fold)
                 bitmap_set(part->dead, row);
                 part->n_dead++;
                 part->dead_changed = true;
-                fold->report->deleted++;
+                (*fold->n_deleted)++;
             }
         }
     }
@@ -160,10 +137,8 @@ static annex_status fold_build(struct fold *fold, annex_error *error)
     struct source_rows rows;
     size_t position = 0;
     bool added = false;
-    uint64_t moved = 0;
     for (size_t i = 0; i < fold->n_older; i++) {
         if (fold->absorbed[i]) {
-            moved += index->parts[i].slots - index->parts[i].n_dead;
             TRY(fold_take_keys(fold, &index->parts[i], error));
         }
     }
@@ -174,48 +149,17 @@ static annex_status fold_build(struct fold *fold, annex_error *error)
     TRY(source_rows_open(fold->db, index, &fold->keys, "", false, &rows, error));
     annex_rows view = source_rows_view(&rows);
     annex_status status = store_build(fold->db, index, &view, error);
-    if (status == ANNEX_OK) {
-        uint64_t built = index->parts[index->n_parts - 1].slots;
-        fold->report->inserted = built > moved ? built - moved : 0;
-        status = sync_drop_if_empty(fold->db, index, error);
-    }
     source_rows_close(&rows);
     return status;
 }
 
-static annex_status fold_write(struct fold *fold, annex_error *error)
-{
-    struct catalog_index *index = fold->index;
-    for (size_t i = 0; i < fold->n_older; i++) {
-        struct catalog_part *part = &index->parts[i];
-        if (fold->absorbed[i]) {
-            TRY(schema_delete_part(fold->db, index, part->id, error));
-        } else if (part->dead_changed) {
-            TRY(schema_update_dead(fold->db, index, part, error));
-        }
-    }
-    return ANNEX_OK;
-}
-
 static annex_status fold_run(struct fold *fold, annex_error *error)
 {
-    struct catalog_index *index = fold->index;
     fold_mark_dead(fold);
     fold_choose(fold);
-    if (fold->n_absorbed == fold->n_older) {
-        /* Nothing would be left: read the table in its own order instead of key by key. */
-        uint64_t deleted = fold->report->deleted;
-        uint64_t before = 0;
-        for (size_t i = 0; i < fold->n_older; i++) {
-            before += index->parts[i].slots - index->parts[i].n_dead;
-        }
-        TRY(catalog_rebuild(fold->db, index, false, fold->report, error));
-        fold->report->inserted -= MIN(fold->report->inserted, before);
-        fold->report->deleted = deleted;
-        return ANNEX_OK;
-    }
-    TRY(fold_build(fold, error));
-    return fold_write(fold, error);
+    /* When no segment stays, the table is read in its own order instead of key by key. */
+    return fold->n_absorbed == fold->n_older ? catalog_build(fold->db, fold->index, false, error)
+                                             : fold_build(fold, error);
 }
 
 /* ---- the transaction -------------------------------------------------------------------------*/
@@ -228,20 +172,6 @@ struct sync_work {
     size_t n_older;
     bool optimize;
 };
-
-/* Triggers and log anew, everything read from the table. */
-static annex_status sync_repair(struct sync_work *work, annex_error *error)
-{
-    struct catalog_index *index = work->index;
-    struct host_log log = catalog_log(index);
-    log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is built anew: %s", index->name,
-                index->stale.message);
-    TRY(work->db->host->type->log_repair(work->db->host, &log, error));
-    TRY(log_begin(work->db, index, error));
-    work->report.rebuilt = 1;
-    memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
-    return catalog_rebuild(work->db, index, false, &work->report, error);
-}
 
 static annex_status sync_look(struct sync_work *work, annex_error *error)
 {
@@ -262,32 +192,85 @@ static annex_status sync_look(struct sync_work *work, annex_error *error)
     return delta_refresh(work->db, index, error);
 }
 
-static annex_status sync_run(struct sync_work *work, annex_error *error)
+/* The long part: new segments, of which the database knows nothing yet. */
+static annex_status sync_build(struct sync_work *work, annex_error *error)
+{
+    struct catalog_index *index = work->index;
+    if (index->stale.message[0] == '\0' && !work->optimize) {
+        return index->delta.keys.n > 0 ? fold_run(&work->fold, error) : ANNEX_OK;
+    }
+    memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
+    work->report.rebuilt = 1;
+    if (index->stale.message[0] != '\0') {
+        log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is built anew: %s", index->name,
+                    index->stale.message);
+    }
+    return catalog_build(work->db, index, false, error);
+}
+
+/* The short part: everything the database is told. */
+static annex_status sync_write(struct sync_work *work, annex_error *error)
 {
     annex_db *db = work->db;
     struct catalog_index *index = work->index;
-    TRY(sync_look(work, error));
-    work->n_older = work->fold.n_older = index->n_parts;
-    TRY(memory_new(&db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
-                   &work->fold.absorbed, error));
-    if (index->stale.message[0] != '\0') {
-        TRY(sync_repair(work, error));
-    } else {
-        if (!work->optimize && index->delta.last_seq == index->seq) {
-            return ANNEX_OK; /* nothing has changed */
-        }
-        index->seq = index->delta.last_seq;
-        index->nonce = index->delta.last_nonce;
-        if (work->optimize) {
-            memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
-            work->report.rebuilt = 1;
-            TRY(catalog_rebuild(db, index, false, &work->report, error));
-        } else if (index->delta.keys.n > 0) {
-            TRY(fold_run(&work->fold, error));
+    TRY(db->host->type->change(db->host, error));
+    for (size_t i = 0; i < index->n_parts; i++) {
+        struct catalog_part *part = &index->parts[i];
+        if (i >= work->n_older) {
+            TRY(store_write(db, index, part, error));
+        } else if (work->fold.absorbed[i]) {
+            TRY(schema_delete_part(db, index, part->id, error));
+        } else if (part->dead_changed) {
+            TRY(schema_update_dead(db, index, part, error));
         }
     }
+    if (index->stale.message[0] != '\0') {
+        struct host_log log = catalog_log(index);
+        TRY(db->host->type->log_repair(db->host, &log, error));
+        TRY(log_begin(db, index, error));
+    } else {
+        index->seq = index->delta.last_seq;
+        index->nonce = index->delta.last_nonce;
+    }
     TRY(log_trim(db, index, error));
+    index->definition.table = index->table; /* it may have been renamed */
     return schema_update_index(db, index, error);
+}
+
+static uint64_t sync_count_rows(const struct sync_work *work, size_t first, size_t end)
+{
+    uint64_t rows = 0;
+    for (size_t i = first; i < end; i++) {
+        rows += work->index->parts[i].slots - work->index->parts[i].n_dead;
+    }
+    return rows;
+}
+
+/* Rows of new segments that were in none before: without those that only moved. */
+static uint64_t sync_count_inserted(const struct sync_work *work)
+{
+    uint64_t built = sync_count_rows(work, work->n_older, work->index->n_parts);
+    uint64_t moved = 0;
+    for (size_t i = 0; i < work->n_older; i++) {
+        moved += work->fold.absorbed[i] ? sync_count_rows(work, i, i + 1) : 0;
+    }
+    return work->report.rebuilt ? built : built - MIN(built, moved);
+}
+
+static annex_status sync_run(struct sync_work *work, annex_error *error)
+{
+    struct catalog_index *index = work->index;
+    TRY(sync_look(work, error));
+    work->n_older = work->fold.n_older = index->n_parts;
+    TRY(memory_new(&work->db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
+                   &work->fold.absorbed, error));
+    bool changed = index->stale.message[0] != '\0' || index->delta.last_seq != index->seq;
+    if (!changed && !work->optimize) {
+        return ANNEX_OK;
+    }
+    TRY(sync_build(work, error));
+    work->report.inserted = sync_count_inserted(work);
+    return sync_write(work, error);
 }
 
 /* Files of segments that the catalog does not name: the old ones, after a failure the new ones. */
@@ -345,7 +328,7 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
         memset(report, 0, sizeof *report);
     }
     TRY(sync_begin(db, name, &work.index, error));
-    work.fold = (struct fold){.db = db, .index = work.index, .report = &work.report};
+    work.fold = (struct fold){.db = db, .index = work.index, .n_deleted = &work.report.deleted};
     work.fold.keys.integer = work.index->shape.integer;
     annex_status status = sync_run(&work, error);
     if (status == ANNEX_OK) {

@@ -407,13 +407,21 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     if (temporary != NULL) {
         TRY_CLEANUP(store_settle(db, index, part, &scratch, temporary, error));
     }
-    TRY_CLEANUP(schema_insert_part(db, index, part, error));
-    if (part->file[0] == '\0') {
-        TRY_CLEANUP(store_insert_chunks(db, index, part, error));
+    if (part->slots == 0) { /* a segment without rows says nothing */
+        store_remove(db, index, part);
+        store_close(db, part);
+        index->n_parts--;
     }
 cleanup:
     arena_free(&scratch);
     return status;
+}
+
+annex_status store_write(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                         annex_error *error)
+{
+    TRY(schema_insert_part(db, index, part, error));
+    return part->file[0] == '\0' ? store_insert_chunks(db, index, part, error) : ANNEX_OK;
 }
 
 void store_remove(annex_db *db, struct catalog_index *index, const struct catalog_part *part)

@@ -74,8 +74,13 @@ struct host_type {
     void (*reset)(struct host_statement *statement);
     void (*finish)(struct host_statement *statement); /* NULL is allowed */
 
-    /* A writing transaction, or a savepoint inside the caller's. ANNEX_BUSY when locked. */
-    annex_status (*begin)(struct host *host, annex_error *error);
+    /*
+     * begin takes the lock for writing, unless the caller has a transaction open; change must come
+     * before the first write and sets the savepoint inside the caller's transaction. In between is
+     * the time for long work: when it is given up, the caller's transaction was not touched.
+     */
+    annex_status (*begin)(struct host *host, annex_error *error); /* ANNEX_BUSY when locked */
+    annex_status (*change)(struct host *host, annex_error *error);
     annex_status (*commit)(struct host *host, annex_error *error);
     void (*rollback)(struct host *host);
     bool (*in_transaction)(struct host *host);

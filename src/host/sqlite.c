@@ -215,7 +215,10 @@ static annex_status sqlite_begin(struct host *host, annex_error *error)
     struct sqlite_host *self = (struct sqlite_host *)host;
     assert(self->depth == 0);
     self->outermost = !sqlite_in_transaction(host);
-    TRY(host_run(host, error, self->outermost ? "BEGIN IMMEDIATE" : "SAVEPOINT annex"));
+    self->changing = false;
+    if (self->outermost) {
+        TRY(host_run(host, error, "BEGIN IMMEDIATE"));
+    }
     annex_status status = sqlite_prepare(host, "SELECT 1", &self->probe, error);
     if (status == ANNEX_OK) {
         status = sqlite_prepare(host, "BEGIN IMMEDIATE", &self->undo, error);
@@ -236,10 +239,23 @@ static void sqlite_end(struct sqlite_host *self)
     self->depth = 0;
 }
 
+static annex_status sqlite_change(struct host *host, annex_error *error)
+{
+    struct sqlite_host *self = (struct sqlite_host *)host;
+    assert(self->depth == 1 && !self->changing);
+    if (!self->outermost) {
+        TRY(host_run(host, error, "SAVEPOINT annex"));
+    }
+    self->changing = true;
+    return ANNEX_OK;
+}
+
 static annex_status sqlite_commit(struct host *host, annex_error *error)
 {
     struct sqlite_host *self = (struct sqlite_host *)host;
-    TRY(host_run(host, error, self->outermost ? "COMMIT" : "RELEASE annex"));
+    if (self->outermost || self->changing) {
+        TRY(host_run(host, error, self->outermost ? "COMMIT" : "RELEASE annex"));
+    }
     sqlite_end(self);
     return ANNEX_OK;
 }
@@ -260,7 +276,8 @@ static void sqlite_rollback(struct host *host)
         return;
     }
     /* Some errors have made SQLite roll back by itself; then there is nothing left to undo. */
-    if (sqlite_in_transaction(host) && sqlite_run_rollback(self) != ANNEX_OK &&
+    bool needed = self->outermost || self->changing;
+    if (needed && sqlite_in_transaction(host) && sqlite_run_rollback(self) != ANNEX_OK &&
         self->undo != NULL) {
         /*
          * After sqlite3_interrupt every statement fails until the one of the user has ended, and so
@@ -324,6 +341,7 @@ static const struct host_type sqlite_type = {
     .reset = sqlite_reset,
     .finish = sqlite_finish,
     .begin = sqlite_begin,
+    .change = sqlite_change,
     .commit = sqlite_commit,
     .rollback = sqlite_rollback,
     .in_transaction = sqlite_in_transaction,

@@ -25,7 +25,8 @@ struct sqlite_host {
     struct host_statement *idle;  /* finished ones kept for the same text, latest first */
     bool owned;
     unsigned depth; /* of host_begin */
-    bool outermost; /* host_begin opened the transaction itself */
+    bool outermost; /* begin opened the transaction itself */
+    bool changing;  /* change was called */
 };
 
 /* The status for a result code, with the text of the connection. */
