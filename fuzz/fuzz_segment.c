@@ -165,29 +165,31 @@ static void image_edit(uint8_t *bytes, size_t size, const uint8_t *edit)
     }
 }
 
-static void index_search(const annex_index *index, const annex_index_info *info)
+static void index_search(const annex_index *index)
 {
     static const float query[ANNEX_MAX_DIMENSION] = {3, -1, 4, 1, -5, 9, 2, -6};
     static uint64_t allowed[64] = {UINT64_C(0x5555555555555555)};
     annex_search_options options = ANNEX_SEARCH_OPTIONS_INIT;
     annex_hit hits[K];
     annex_hit *within = NULL;
+    annex_index_info info;
     annex_error error;
     size_t found = 0;
 
+    annex_index_describe(index, &info);
     for (int round = 0; round < 4; round++) {
         options.threads = 1;
         options.effort = round == 1 ? ANNEX_EFFORT_EXACT : round == 2 ? 3 : 0;
-        options.allowed = round == 3 && info->slots <= 64 * 64 ? allowed : NULL;
+        options.allowed = round == 3 && info.slots <= 64 * 64 ? allowed : NULL;
         if (annex_index_search(index, query, 1, K, &options, hits, &found, &error) == ANNEX_OK) {
             FUZZ_REQUIRE(found <= K);
             for (size_t i = 0; i < found; i++) {
-                FUZZ_REQUIRE(hits[i].row < info->slots);
+                FUZZ_REQUIRE(hits[i].row < info.slots);
             }
         }
     }
     if (annex_index_within(index, query, 300, NULL, &within, &found, &error) == ANNEX_OK) {
-        FUZZ_REQUIRE(found <= info->slots);
+        FUZZ_REQUIRE(found <= info.slots);
         annex_hits_free(index, within, found);
     }
 }
@@ -235,7 +237,7 @@ static void index_change(annex_index *index, const annex_index_info *info)
     (void)annex_index_update(index, &batch, &error);
     batch.n = 1;
     (void)annex_index_delete(index, &batch, &error);
-    index_search(index, info);
+    index_search(index);
 }
 
 static void image_use(const uint8_t *bytes, size_t size)
@@ -254,7 +256,7 @@ static void image_use(const uint8_t *bytes, size_t size)
     FUZZ_REQUIRE(info.slots <= ANNEX_MAX_ROWS && info.dimension <= ANNEX_MAX_DIMENSION);
     FUZZ_REQUIRE(info.n_recall_points <= ANNEX_MAX_RECALL_POINTS);
     (void)annex_index_check(index, &error);
-    index_search(index, &info);
+    index_search(index);
     index_look_up(index, &info);
     index_change(index, &info);
     annex_index_close(index);

@@ -25,14 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
 TIMEOUT_S = 900
 
-# What a kernel table needs of the processor, as /proc/cpuinfo names it, from the plainest on.
-ISA_FLAGS = {
-    "ref": set(),
-    "avx2": {"avx2", "fma", "f16c"},
-    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
-    "avx512vnni": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
-}
-
 
 class Tally:
     """What ran so far."""
@@ -54,14 +46,12 @@ class Tally:
             print(output.rstrip(), flush=True)
 
 
-def available_isas():
-    flags = set()
-    try:
-        match = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        flags = set(match.group(1).split()) if match else set()
-    except OSError:
-        pass
-    return [name for name, needed in ISA_FLAGS.items() if needed <= flags]
+def available_isas(build):
+    """The sets of kernels this machine can run, as the command that was built names them."""
+    done = subprocess.run(
+        [build / "annex", "info", "--cpu", "--json"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout)["available"]
 
 
 def sanitizer_of(build):
@@ -160,7 +150,7 @@ def main():
     if not (build / "build.ninja").exists():
         parser.error(f"{build} is not a build directory; run `make test` first")
     sanitizer = sanitizer_of(build)
-    isas = available_isas() if arguments.isa == "all" else [None]
+    isas = available_isas(build) if arguments.isa == "all" else [None]
     keyword = ["-k", " or ".join(arguments.names)] if arguments.names else []
     tally = Tally()
 
