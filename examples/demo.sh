@@ -75,8 +75,14 @@ ask 34
 say 'The same from the shell'
 command_line list wordnet.db
 key=$(sqlite3 "$database" "SELECT id FROM synsets WHERE word = 'guitar'")
-say "Words like \"guitar\", which is row $key"
+say "Neighbours of \"guitar\", which is row $key"
 command_line search wordnet.db synsets_idx --like "$key" -k 5
+say 'Words instead of keys: --csv feeds other programs'
+printf '%sannex search wordnet.db --like %s -k 5 --csv | sqlite3 wordnet.db ...%s\n' \
+    "$dim" "$key" "$plain"
+"$build/annex" search "$database" --like "$key" -k 5 --csv |
+    sqlite3 -batch "$database" '.import --csv --schema temp /dev/stdin hit' "$tables" \
+        'SELECT word, gloss, round(distance, 3) AS distance FROM hit JOIN synsets ON id = key'
 command_line info wordnet.db synsets_idx
 
 say 'That was all: your table, one index, SQL. Next: README.md, docs/SQL.md, build/annex --help'
