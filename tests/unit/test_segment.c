@@ -117,6 +117,29 @@ static void write_then_open__no_rows__is_a_valid_image(void **state)
     }
 }
 
+static void write_then_open__bits__hold_whole_bytes(void **state)
+{
+    static const struct segment_header header = {.slots = 5,
+                                                 .dimension = 17,
+                                                 .code_bytes = 8,
+                                                 .metric = ANNEX_HAMMING,
+                                                 .family = ANNEX_FLAT,
+                                                 .code = SEGMENT_CODE_BITS};
+    static const struct plan plan[] = {
+        {SECTION_CODES, 16, 5}, {SECTION_RAW, 3, 5}, {SECTION_KEYS, 8, 5}};
+    struct recipe recipe = {&header, plan, ARRAY_LENGTH(plan), 1, 0};
+    struct segment *segment;
+    annex_env env = annex_env_default();
+    uint64_t bytes;
+    uint8_t *image = image_make(&recipe, &bytes);
+
+    (void)state;
+    assert_int_equal(segment_open_image(&env, image, bytes, &segment, NULL), ANNEX_OK);
+    assert_holds(segment, &recipe);
+    segment_close(segment);
+    free(image);
+}
+
 /* ---- contradictions under right checksums ----------------------------------------------------*/
 
 struct contradiction {
@@ -335,6 +358,12 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
                                                .metric = ANNEX_JACCARD,
                                                .family = ANNEX_FLAT,
                                                .code = SEGMENT_CODE_BITS};
+    static const struct segment_header many_bits = {.slots = 1,
+                                                    .dimension = 65,
+                                                    .code_bytes = 8,
+                                                    .metric = ANNEX_HAMMING,
+                                                    .family = ANNEX_FLAT,
+                                                    .code = SEGMENT_CODE_BITS};
     static const struct segment_header bits_graph = {.slots = 1,
                                                      .dimension = 17,
                                                      .code_bytes = 8,
@@ -345,7 +374,7 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
     static const struct {
         const char *says;
         const struct segment_header *header;
-        struct plan plan[4];
+        struct plan plan[5];
         size_t n;
     } cases[] = {
         {"\"codes\" is missing", &floats, {{SECTION_KEYS, 8, 1}}, 1},
@@ -359,6 +388,15 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
         {"\"raw\" has 2 bytes a row", &bits, {{SECTION_CODES, 16, 1}, {SECTION_RAW, 2, 1}}, 2},
         {"no section \"same\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_SAME, 4, 1}}, 2},
         {"no section \"graph\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_GRAPH, 32, 1}}, 2},
+        {"size of a code is 8", &many_bits, {{SECTION_CODES, 16, 1}}, 1},
+        {"\"key hash\" has 1 rows, expected 2",
+         &floats,
+         {{SECTION_CODES, 16, 1},
+          {SECTION_ERRORS, 4, 1},
+          {SECTION_CENTER, 4, 8},
+          {SECTION_KEYS, 8, 1},
+          {SECTION_KEY_HASH, 4, 1}},
+         5},
         {"\"entry\" is missing",
          &bits_graph,
          {{SECTION_CODES, 16, 1}, {SECTION_GRAPH, 32, 1}, {SECTION_KEYS, 8, 1}},
@@ -490,6 +528,7 @@ int main(void)
         cmocka_unit_test(write_then_open__file_and_image__hold_the_same),
         cmocka_unit_test(write__pieces_of_any_size__give_the_same_bytes),
         cmocka_unit_test(write__other_content_or_header__gives_another_content_hash),
+        cmocka_unit_test(write_then_open__bits__hold_whole_bytes),
         cmocka_unit_test(write_then_open__no_rows__is_a_valid_image),
         cmocka_unit_test(contradiction__right_checksums__is_refused_with_its_name),
         cmocka_unit_test(contradiction__content_hash__is_compared_in_both_halves),
