@@ -150,6 +150,7 @@ annex_status parallel_for(const annex_env *env, unsigned threads, size_t n, size
 struct progress {
     const annex_env *env;
     const char *phase;
+    uint64_t done; /* of total, when it was updated last */
     uint64_t total;
     uint64_t next_report_ns;
 };
@@ -158,6 +159,9 @@ struct progress {
 annex_status progress_begin(struct progress *progress, const annex_env *env, const char *phase,
                             uint64_t total, annex_error *error);
 annex_status progress_update(struct progress *progress, uint64_t done, annex_error *error);
+/* parallel_for during which `progress` may ask to stop, between two ranges of the calling thread. */
+annex_status progress_for(struct progress *progress, unsigned threads, size_t n, size_t grain,
+                          parallel_work work, void *argument, annex_error *error);
 /* A line for annex_log.message. */
 void log_message(const annex_env *env, annex_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

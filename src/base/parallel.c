@@ -5,7 +5,8 @@
  *   1. Ranges are handed out in ascending order, and a range that was handed out is always worked
  *      on. So the failing range with the lowest number is reached whatever the threads do, and it
  *      is the one that is reported: errors do not depend on timing.
- *   2. When parallel_for returns no thread is inside `work` any more.
+ *   2. Reports are made by the calling thread only, after a range of its own.
+ *   3. When parallel_for returns no thread is inside `work` any more.
  * Does not: keep threads between calls (there is no pool, so that a process may fork).
  */
 #include <pthread.h>
@@ -18,6 +19,8 @@
 struct parallel_job {
     parallel_work work;
     void *argument;
+    struct progress *progress; /* NULL: nobody asks */
+    pthread_t caller;
     size_t n;
     size_t grain;
     atomic_size_t next; /* number of the next range */
@@ -49,6 +52,15 @@ static void parallel_fail(struct parallel_job *job, annex_status status, size_t 
     pthread_mutex_unlock(&job->lock);
 }
 
+/* Reports belong to the thread that made the call. */
+static annex_status parallel_report(struct parallel_job *job, annex_error *failure)
+{
+    if (job->progress == NULL || !pthread_equal(pthread_self(), job->caller)) {
+        return ANNEX_OK;
+    }
+    return progress_update(job->progress, job->progress->done, failure);
+}
+
 static void parallel_worker(void *argument, unsigned worker)
 {
     struct parallel_job *job = argument;
@@ -68,6 +80,9 @@ static void parallel_worker(void *argument, unsigned worker)
         failure.message[0] = '\0';
         status = job->work(job->argument, worker, first, first + MIN(job->grain, job->n - first),
                            &failure);
+        if (status == ANNEX_OK) {
+            status = parallel_report(job, &failure);
+        }
         if (status != ANNEX_OK) {
             parallel_fail(job, status, first, &failure);
             return;
@@ -75,13 +90,12 @@ static void parallel_worker(void *argument, unsigned worker)
     }
 }
 
-annex_status parallel_for(const annex_env *env, unsigned threads, size_t n, size_t grain,
-                          parallel_work work, void *argument, annex_error *error)
+static annex_status parallel_run(const annex_env *env, struct parallel_job job, unsigned threads,
+                                 annex_error *error)
 {
-    struct parallel_job job = {
-        .work = work, .argument = argument, .n = n, .grain = MAX(grain, 1), .status = ANNEX_OK};
-    size_t ranges = n / job.grain + (n % job.grain != 0);
+    size_t ranges = job.n / job.grain + (job.n % job.grain != 0);
 
+    job.caller = pthread_self();
     threads = (unsigned)MIN((size_t)MAX(threads, 1), ranges);
     pthread_mutex_init(&job.lock, NULL);
     if (threads > 1) {
@@ -95,4 +109,26 @@ annex_status parallel_for(const annex_env *env, unsigned threads, size_t n, size
         error->status = job.status;
     }
     return job.status;
+}
+
+annex_status parallel_for(const annex_env *env, unsigned threads, size_t n, size_t grain,
+                          parallel_work work, void *argument, annex_error *error)
+{
+    struct parallel_job job = {
+        .work = work, .argument = argument, .n = n, .grain = MAX(grain, 1), .status = ANNEX_OK};
+
+    return parallel_run(env, job, threads, error);
+}
+
+annex_status progress_for(struct progress *progress, unsigned threads, size_t n, size_t grain,
+                          parallel_work work, void *argument, annex_error *error)
+{
+    struct parallel_job job = {.work = work,
+                               .argument = argument,
+                               .progress = progress,
+                               .n = n,
+                               .grain = MAX(grain, 1),
+                               .status = ANNEX_OK};
+
+    return parallel_run(progress->env, job, threads, error);
 }

@@ -40,6 +40,7 @@ annex_status progress_update(struct progress *progress, uint64_t done, annex_err
 {
     uint64_t now;
 
+    progress->done = done;
     if (progress->env->log.progress == NULL) {
         return ANNEX_OK;
     }

@@ -70,6 +70,8 @@ static float recall_of(const struct calibrate_job *job)
 static annex_status calibrate_efforts(struct builder *builder, struct calibrate_job *job,
                                       unsigned threads, annex_error *error)
 {
+    struct progress progress;
+    TRY(progress_begin(&progress, &builder->env, "measuring", ARRAY_LENGTH(efforts), error));
     for (size_t e = 0; e < ARRAY_LENGTH(efforts); e++) {
         job->effort = efforts[e];
         size_t capacity = MAX(job->effort, index_rerank(INDEX_CALIBRATED_K, job->effort, false));
@@ -80,8 +82,8 @@ static annex_status calibrate_efforts(struct builder *builder, struct calibrate_
             walk_free(&builder->env, &job->walks[t]);
             TRY(walk_new(&builder->env, builder->n, (uint32_t)capacity, 0, &job->walks[t], error));
         }
-        TRY(parallel_for(&builder->env, threads, builder->n_held_rows, 4, calibrate_range, job,
-                         error));
+        TRY(progress_for(&progress, threads, builder->n_held_rows, 4, calibrate_range, job, error));
+        TRY(progress_update(&progress, e + 1, error));
         builder->recall[builder->n_recall++] =
             (annex_recall_point){.effort = job->effort, .recall = recall_of(job)};
         if (recall_of(job) >= 0.999f) {

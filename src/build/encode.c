@@ -181,10 +181,10 @@ static annex_status encode_batches(struct builder *builder, struct encode_job *j
         }
         job->batch = &batch;
         TRY_CLEANUP(gather(job, &key_bytes, error));
-        TRY_CLEANUP(parallel_for(env, threads, job->n, 256, encode_range, job, error));
+        TRY_CLEANUP(progress_for(&progress, threads, job->n, 256, encode_range, job, error));
         if (builder->family == ANNEX_GRAPH) {
             TRY_CLEANUP(
-                parallel_for(env, threads, builder->n_held_rows, 8, truth_range, job, error));
+                progress_for(&progress, threads, builder->n_held_rows, 8, truth_range, job, error));
         }
         job->row += batch.n;
         job->first += job->n;

@@ -283,11 +283,11 @@ annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neig
     while (n_linked < n) {
         uint32_t size = batch_size(n_linked, n - n_linked, max_batch);
         job.rows = order + n_linked;
-        TRY_CLEANUP(parallel_for(env, threads, size, GRAIN, insert_range, &job, error));
+        TRY_CLEANUP(progress_for(&progress, threads, size, GRAIN, insert_range, &job, error));
         size_t n_edges = collect_edges(&job, size, edges);
         sort_edges(edges, scratch, n_edges);
         size_t groups = find_groups(edges, n_edges, starts);
-        TRY_CLEANUP(parallel_for(env, threads, groups, GRAIN, reverse_range, &job, error));
+        TRY_CLEANUP(progress_for(&progress, threads, groups, GRAIN, reverse_range, &job, error));
         n_linked += size;
         TRY_CLEANUP(progress_update(&progress, n_linked, error));
     }

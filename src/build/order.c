@@ -162,6 +162,7 @@ annex_status build_order(struct builder *builder, annex_error *error)
                              .n_pivots = MIN(builder->n / ROWS_PER_PIVOT, MAX_PIVOTS)};
     uint8_t *pivots = NULL;
     char *memory = NULL;
+    struct progress progress;
     annex_status status;
     if (builder->n < MIN_ROWS) {
         return ANNEX_OK;
@@ -176,7 +177,9 @@ annex_status build_order(struct builder *builder, annex_error *error)
     TRY_CLEANUP(memory_new_raw(env, builder->n, sizeof *job.places, &job.places, error));
     TRY_CLEANUP(choose_pivots(builder, &job, pivots, error));
     job.pivots = pivots;
-    TRY_CLEANUP(parallel_for(env, threads, builder->n, 256, assign_range, &job, error));
+    TRY_CLEANUP(progress_begin(&progress, env, "ordering", builder->n, error));
+    TRY_CLEANUP(progress_for(&progress, threads, builder->n, 256, assign_range, &job, error));
+    TRY_CLEANUP(progress_update(&progress, builder->n, error));
     qsort(job.places, builder->n, sizeof *job.places, compare_places);
     status = move_rows(builder, job.places, error);
 cleanup:

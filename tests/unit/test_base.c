@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -393,6 +394,38 @@ static void progress__caller_asks_to_stop__is_cancelled(void **state)
     assert_int_equal(progress_begin(&progress, &env, "counting", 5, &error), ANNEX_CANCELLED);
 }
 
+static annex_status listener_work(void *argument, unsigned worker, size_t first, size_t end,
+                                  annex_error *error)
+{
+    (void)worker;
+    (void)error;
+    atomic_fetch_add((atomic_size_t *)argument, end - first);
+    for (struct timespec pause = {.tv_nsec = 1000000}; nanosleep(&pause, &pause) != 0;) {
+    }
+    return ANNEX_OK;
+}
+
+static void progress__asked_to_stop_within_a_loop__ends_the_loop(void **state)
+{
+    annex_env env = annex_env_default();
+    struct listener listener = {.cancel_at = 3};
+    struct progress progress;
+    annex_error error;
+    atomic_size_t done = 0;
+
+    (void)state;
+    env.log.context = &listener;
+    env.log.progress = listener_progress;
+    assert_int_equal(progress_begin(&progress, &env, "counting", 100000, &error), ANNEX_OK);
+    assert_int_equal(progress_for(&progress, 2, 100000, 1, listener_work, &done, &error),
+                     ANNEX_CANCELLED);
+    assert_string_equal(error.message, "cancelled while counting");
+    assert_int_equal(listener.calls, 3);
+    assert_true(done < 10000);
+    listener = (struct listener){0};
+    assert_int_equal(progress_for(&progress, 2, 10, 3, listener_work, &done, &error), ANNEX_OK);
+}
+
 static void log_message__with_and_without_listener__is_passed_on(void **state)
 {
     annex_env env = annex_env_default();
@@ -437,6 +470,7 @@ int main(void)
         cmocka_unit_test(threads_run__more_than_there_may_be__calls_each_number_once),
         cmocka_unit_test(progress__many_updates__reports_begin_and_end),
         cmocka_unit_test(progress__caller_asks_to_stop__is_cancelled),
+        cmocka_unit_test(progress__asked_to_stop_within_a_loop__ends_the_loop),
         cmocka_unit_test(log_message__with_and_without_listener__is_passed_on),
         cmocka_unit_test(version__text__equals_the_numbers),
     };
