@@ -14,6 +14,7 @@
 
 #define CHECK_MIN_DEGREE 8
 #define CHECK_MAX_DEGREE 128
+#define CHECK_MAX_EFFORT 65535
 #define CHECK_MAX_PADDING 64 /* of a code, in bytes */
 #define CHECK_TERM_BYTES 8   /* scale and bias behind each code */
 #define CHECK_MAX_KEY_BYTES 65535
@@ -178,6 +179,8 @@ static annex_status check_family(const char *name, const struct segment_header *
         return check_range(name, "the degree", header->degree, 0, 0, error);
     }
     TRY(check_range(name, "the degree", header->degree, CHECK_MIN_DEGREE, CHECK_MAX_DEGREE, error));
+    TRY(check_range(name, "the effort of the build", header->build_effort, 1, CHECK_MAX_EFFORT,
+                    error));
     if (header->degree % 8 != 0) {
         return segment_damaged(error, name, "the degree is %" PRIu32 ", expected a multiple of 8",
                                header->degree);

@@ -202,6 +202,8 @@ static const struct contradiction contradictions[] = {
     HEADER_CASE(degree, 24, "\"graph\" has 64 bytes a row"),
     HEADER_CASE(degree, 136, "degree is 136"),
     HEADER_CASE(degree, 0x40000010, "degree is"),
+    HEADER_CASE(build_effort, 0, "effort of the build is 0"),
+    HEADER_CASE(build_effort, 65536, "effort of the build is 65536"),
     HEADER_CASE(lossless, 2, "lossless"),
     HEADER_CASE(alpha, 0x7fc00000, "alpha is nan"),
     HEADER_CASE(alpha, 0xbf800000, "alpha is -1"),
@@ -370,6 +372,7 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
                                                      .metric = ANNEX_HAMMING,
                                                      .family = ANNEX_GRAPH,
                                                      .degree = 8,
+                                                     .build_effort = 1,
                                                      .code = SEGMENT_CODE_BITS};
     static const struct {
         const char *says;
