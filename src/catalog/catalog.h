@@ -268,7 +268,7 @@ void store_close(annex_db *db, struct catalog_part *part);
  * memory. Nothing is written to the database: that is for store_write.
  */
 annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
-                         annex_error *error);
+                         annex_family family, annex_error *error);
 annex_status store_write(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                          annex_error *error);
 /* Reads the stored bytes of a part, verifies them; for check. */

@@ -14,7 +14,7 @@
  */
 #include "catalog/catalog.h"
 
-/* ---- from the whole table -----------------------------------------------------------------------*/
+/* ---- from the whole table ---------------------------------------------------------------------*/
 
 static annex_status rebuild_learn(annex_db *db, struct catalog_index *index, size_t *n_samples,
                                   annex_error *error)
@@ -49,7 +49,7 @@ annex_status catalog_build(annex_db *db, struct catalog_index *index, bool stric
     }
     TRY(source_rows_open(db, index, NULL, "", strict, &rows, error));
     annex_rows view = source_rows_view(&rows);
-    annex_status status = store_build(db, index, &view, error);
+    annex_status status = store_build(db, index, &view, index->definition.family, error);
     if (status == ANNEX_OK) {
         say_left_out(db, &rows);
     }
@@ -148,7 +148,9 @@ static annex_status fold_build(struct fold *fold, annex_error *error)
     }
     TRY(source_rows_open(fold->db, index, &fold->keys, "", false, &rows, error));
     annex_rows view = source_rows_view(&rows);
-    annex_status status = store_build(fold->db, index, &view, error);
+    /* What was asked for is meant for the whole; a small segment is better off without a graph. */
+    annex_family family = index->definition.family == ANNEX_FLAT ? ANNEX_FLAT : ANNEX_FAMILY_AUTO;
+    annex_status status = store_build(fold->db, index, &view, family, error);
     source_rows_close(&rows);
     return status;
 }

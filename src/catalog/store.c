@@ -377,7 +377,7 @@ static annex_status store_settle(annex_db *db, struct catalog_index *index,
 }
 
 annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
-                         annex_error *error)
+                         annex_family family, annex_error *error)
 {
     const struct definition *definition = &index->definition;
     struct arena scratch = {&db->env, NULL};
@@ -387,7 +387,7 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     options.metric = definition->metric;
     options.dimension = definition->dimension;
     options.key_kind = index->shape.integer ? ANNEX_KEY_INTEGER : ANNEX_KEY_BYTES;
-    options.family = definition->family;
+    options.family = family;
     options.raw = ANNEX_RAW_NONE; /* the table has them */
     options.degree = definition->degree;
     options.effort = definition->effort;
