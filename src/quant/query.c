@@ -59,7 +59,7 @@ static void set_l1(struct query *query)
     memset(query->code, 128, codec->code_bytes);
     for (uint32_t j = 0; j < codec->dimension; j++) {
         float level = codec_round((query->vector[j] - codec->center[j]) / codec->fixed_scale);
-        int32_t code = (int32_t)MAX(-128, MIN(127, level));
+        int32_t code = (int32_t)MAX(-128, MIN(level, 127));
         query->code[j] = (uint8_t)(code + 128);
         lost += fabs((double)query->vector[j] -
                      ((double)codec->center[j] + (double)codec->fixed_scale * code));
@@ -99,10 +99,10 @@ static void set_q8(struct query *query)
     for (uint32_t j = 0; j < codec->dimension; j++) {
         float centred = query->vector[j] - codec->center[j];
         float level = centred * inverse;
-        float coarse = MAX(-128, MIN(127, codec_round(level)));
+        float coarse = MAX(-128, MIN(codec_round(level), 127));
         float fine = codec_round((level - coarse) * FINE_UNITS);
         code[j] = (int8_t)coarse;
-        query->fine[j] = (int8_t)MAX(-127, MIN(127, fine));
+        query->fine[j] = (int8_t)MAX(-127, MIN(fine, 127));
         sum += code[j];
         fine_sum += query->fine[j];
         double lost = centred - (double)unit * (code[j] + (double)query->fine[j] / FINE_UNITS);
