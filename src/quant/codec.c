@@ -190,7 +190,7 @@ void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, f
     for (uint32_t j = 0; j < codec->dimension; j++) {
         float centred = x[j] - codec->center[j];
         float level = codec_round(centred * inverse);
-        int32_t code = (int32_t)MAX(-128, MIN(level, 127)); /* NaN, of a damaged center: 127 */;
+        int32_t code = (int32_t)MAX(-128, MIN(level, 127)); /* NaN, of a damaged center: 127 */
         row[j] = (uint8_t)(code + 128);
         code_norm_squared += code * code;
         double lost = (double)x[j] - ((double)codec->center[j] + (double)scale * code);
