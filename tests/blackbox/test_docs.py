@@ -24,7 +24,7 @@ import pytest
 from conftest import BUILD, EXTENSION, ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 REMARK = re.compile(r"<!--\s*(fails|not run)\b[^>]*-->\s*$")
 
 
