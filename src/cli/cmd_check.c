@@ -38,6 +38,7 @@ static int check_database(struct session *session)
         status = target_indexes_get(session, db, &indexes, &error);
     }
     if (status != ANNEX_OK) {
+        target_indexes_free(db, &indexes);
         annex_db_close(db);
         return session_fail(&error);
     }

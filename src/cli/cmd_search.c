@@ -387,7 +387,9 @@ static int search_file(struct session *session)
     if (status == ANNEX_OK) {
         print_answers(session, index, &info, &answers, queries.n);
     }
-    annex_hits_free(index, answers.within, answers.n_within);
+    if (answers.within != NULL) {
+        annex_hits_free(index, answers.within, answers.n_within);
+    }
     free(answers.hits);
     free(answers.found);
     queries_free(&queries);

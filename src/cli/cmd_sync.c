@@ -13,6 +13,7 @@ int sync_run(struct session *session, maintenance work)
         status = target_indexes_get(session, db, &indexes, &error);
     }
     if (status != ANNEX_OK) {
+        target_indexes_free(db, &indexes);
         annex_db_close(db);
         return session_fail(&error);
     }

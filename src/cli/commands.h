@@ -36,6 +36,7 @@ annex_status target_indexes_get(struct session *session, annex_db *db,
 /* The same, but exactly one: without an operand the database must have a single index. */
 annex_status target_index_get(struct session *session, annex_db *db, struct target_indexes *indexes,
                               annex_error *error);
+/* Before the database is closed. What was never filled may be freed too. */
 void target_indexes_free(annex_db *db, struct target_indexes *indexes);
 
 /* ---- help.c -----------------------------------------------------------------------------------*/

@@ -106,6 +106,8 @@ annex_status target_index_get(struct session *session, annex_db *db, struct targ
 
 void target_indexes_free(annex_db *db, struct target_indexes *indexes)
 {
-    annex_db_list_free(db, indexes->list, indexes->n_list);
+    if (indexes->list != NULL) {
+        annex_db_list_free(db, indexes->list, indexes->n_list);
+    }
     *indexes = (struct target_indexes){0};
 }
