@@ -98,6 +98,43 @@ static annex_status copy_keys(const annex_index *index, struct owned *owned, uin
     return ANNEX_OK;
 }
 
+/*
+ * Searches compare every id with the number of slots; code that changes a graph does not. So what a
+ * damaged file could have put there is taken out once, here.
+ */
+static void bound_neighbours(const annex_index *index, struct owned *owned)
+{
+    uint32_t degree = index->header.degree;
+    for (uint32_t slot = 0; slot < index->slots; slot++) {
+        uint32_t *row = owned->neighbours + (size_t)slot * degree, n = 0;
+        while (n < degree && row[n] < index->slots) {
+            n++;
+        }
+        for (; n < degree; n++) {
+            row[n] = GRAPH_END;
+        }
+    }
+}
+
+/* Rings are a permutation of the slots; anything else is replaced by rings of one. */
+static annex_status bound_rings(const annex_index *index, struct owned *owned, annex_error *error)
+{
+    uint64_t *met;
+    bool whole = index->same != NULL;
+    TRY(memory_new(&index->env, bitmap_words(index->slots), 8, &met, error));
+    for (uint32_t slot = 0; slot < index->slots && whole; slot++) {
+        whole = owned->same[slot] < index->slots && !bitmap_get(met, owned->same[slot]);
+        if (whole) {
+            bitmap_set(met, owned->same[slot]);
+        }
+    }
+    for (uint32_t slot = 0; slot < index->slots && !whole; slot++) {
+        owned->same[slot] = slot;
+    }
+    memory_free(&index->env, met, bitmap_words(index->slots), 8);
+    return ANNEX_OK;
+}
+
 static annex_status copy_graph(annex_index *index, struct owned *owned, annex_error *error)
 {
     const annex_env *env = &index->env;
@@ -105,11 +142,10 @@ static annex_status copy_graph(annex_index *index, struct owned *owned, annex_er
     TRY(copy_array(env, n, capacity, index->graph.neighbours, index->header.degree * 4,
                    &owned->neighbours, error));
     TRY(copy_array(env, n, capacity, index->same, 4, &owned->same, error));
-    for (uint32_t slot = 0; slot < n && !index->same; slot++) {
-        owned->same[slot] = slot;
-    }
-    if (index->graph.n_entries) {
-        memcpy(owned->entries, index->graph.entries, index->graph.n_entries * 4);
+    bound_neighbours(index, owned);
+    TRY(bound_rings(index, owned, error));
+    for (uint32_t i = 0; i < index->graph.n_entries; i++) {
+        owned->entries[i] = MIN(index->graph.entries[i], n - 1);
     }
     struct link_options options = {.degree = index->header.degree,
                                    .effort = index->header.build_effort,
@@ -151,10 +187,12 @@ annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_e
     uint64_t wanted = (uint64_t)index->slots + more;
     if (wanted > ANNEX_MAX_ROWS) {
         return error_set(error, ANNEX_FULL,
-                         "the index would have %" PRIu64 " rows, and an index file holds at most %u",
+                         "the index would have %" PRIu64
+                         " rows, and an index file holds at most %u",
                          wanted, ANNEX_MAX_ROWS);
     }
-    if (owned && wanted <= owned->capacity && index->n_key_bytes + key_bytes <= owned->key_capacity) {
+    if (owned && wanted <= owned->capacity &&
+        index->n_key_bytes + key_bytes <= owned->key_capacity) {
         return ANNEX_OK;
     }
     TRY(memory_new(&index->env, 1, sizeof *owned, &owned, error));
