@@ -50,15 +50,21 @@ void connection_hold(struct connection *connection)
     connection->references++;
 }
 
-/* Closes the annex_db, now or when nothing uses it any more. */
+/*
+ * Closes the annex_db, now or when nothing uses it any more. That ends statements, which may let go
+ * of the last table of Annex and so come here once more.
+ */
 static void connection_detach(struct connection *connection)
 {
+    annex_db *annex = connection->annex;
+    sqlite3_stmt *poll = connection->poll;
+
     connection->detached = connection->users > 0;
     if (!connection->detached) {
-        annex_db_close(connection->annex);
-        sqlite3_finalize(connection->poll);
         connection->annex = NULL;
         connection->poll = NULL;
+        annex_db_close(annex);
+        sqlite3_finalize(poll);
     }
 }
 
