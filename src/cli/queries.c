@@ -18,12 +18,13 @@ static annex_status read_standard_input(char **text, annex_error *error)
     char *data = session_memory(capacity, 1);
     for (;;) {
         ssize_t n = read(STDIN_FILENO, data + bytes, capacity - 1 - bytes);
+        if (progress_interrupted()) {
+            free(data);
+            return session_error(error, ANNEX_CANCELLED, "interrupted");
+        }
         if (n < 0) {
             int reason = errno;
             free(data);
-            if (progress_interrupted()) {
-                return session_error(error, ANNEX_CANCELLED, "interrupted");
-            }
             return session_error(error, ANNEX_IO, "cannot read standard input: %s",
                                  strerror(reason));
         }

@@ -67,6 +67,21 @@ def test_eval__truth_from_file_queries_or_exact_search_is_the_same(annex, tmp_pa
     assert recalls[0] == sorted(recalls[0]) and recalls[0][-1] > 0.9
 
 
+def test_eval__recall_is_that_of_the_answers_of_search(annex, tmp_path, graph):
+    rows, queries = graph
+    np.save(tmp_path / "q.npy", queries)
+    for effort in (10, 25):
+        (point,) = evaluate(annex, "my.annex", "--queries", "data.hdf5", "-k", "5",
+                            "--efforts", effort)["points"]
+        groups = json.loads(annex("search", "my.annex", "--query-file", "q.npy", "-k", "5",
+                                  "--effort", effort, "--json").stdout)
+        found = sum(
+            len({hit["key"] for hit in group} & set(near(rows, query)[1][:5].tolist()))
+            for group, query in zip(groups, queries)
+        )
+        assert point["recall"] == pytest.approx(found / 500)
+
+
 def test_eval__wrong_truth_shows(annex, tmp_path, graph):
     rows, queries = graph
     np.save(tmp_path / "q.npy", queries)

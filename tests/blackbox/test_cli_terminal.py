@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -73,7 +74,7 @@ def test_terminal__progress_then_interrupt_leaves_the_old_file(tmp_path, annex, 
         if b"%" in text and not sent:
             sent.append(child.send_signal(signal.SIGINT))
 
-    arguments = ["build", many_rows, "-o", "my.annex", "--force", "--index", "graph"]
+    arguments = ["build", many_rows, "-o", "my.annex", "--force", "--threads", "1"]
     code, text = on_terminal(arguments, tmp_path, act=interrupt)
     assert code == 130 and "interrupted" in text
     assert re.search(r"\[[#-]+\] +\d+ %, [\d.]+[kM]?/s", text)
@@ -83,15 +84,49 @@ def test_terminal__progress_then_interrupt_leaves_the_old_file(tmp_path, annex, 
 
 def test_interrupt__without_terminal_is_quiet_and_130(tmp_path, annex, many_rows):
     child = subprocess.Popen(
-        [str(COMMAND), "build", str(many_rows), "-o", "new.annex", "--index", "graph"],
+        [str(COMMAND), "build", str(many_rows), "-o", "new.annex", "--threads", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
-    time.sleep(0.7)
+    interrupt_soon(child)
+    assert not [path for path in tmp_path.iterdir() if "annex" in path.name]
+
+
+def interrupt_soon(child):
+    """Sends Ctrl-C to a command at work, which must say so and end."""
+    time.sleep(0.3)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == 130 and out == ""
-    assert err == "annex: interrupted; nothing was changed\n"
-    assert not [path for path in tmp_path.iterdir() if "annex" in path.name]
+    assert (child.returncode, out, err) == (130, "", "annex: interrupted; nothing was changed\n")
+
+
+def test_interrupt__in_a_database_leaves_it_as_it_was(tmp_path, annex, many_rows):
+    path = tmp_path / "many.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+        blobs = ((vector.tobytes(),) for vector in np.load(many_rows)[:60000])
+        db.executemany("INSERT INTO t(v) VALUES(?)", blobs)
+    before = path.read_bytes()
+    child = subprocess.Popen(
+        [str(COMMAND), "create", str(path), "i", "--table", "t", "--vector", "v", "-t", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    interrupt_soon(child)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("t",)]
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (60000,)
+    assert len(path.read_bytes()) == len(before)
+
+
+def test_interrupt__while_it_measures_or_waits_for_a_query(tmp_path, annex, index, many_rows):
+    queries = tmp_path / "q.npy"
+    np.save(queries, np.random.default_rng(3).standard_normal((50000, 24)).astype("f4"))
+    for arguments in (["eval", "my.annex", "--queries", "q.npy"],
+                      ["search", "my.annex", "--query", "-"]):
+        child = subprocess.Popen(
+            [str(COMMAND), *arguments], cwd=tmp_path, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        interrupt_soon(child)
 
 
 def test_colour__only_on_terminals_without_no_color(tmp_path, annex):
