@@ -159,7 +159,7 @@ struct progress {
 annex_status progress_begin(struct progress *progress, const annex_env *env, const char *phase,
                             uint64_t total, annex_error *error);
 annex_status progress_update(struct progress *progress, uint64_t done, annex_error *error);
-/* parallel_for during which `progress` may ask to stop, between two ranges of the calling thread. */
+/* parallel_for during which `progress` may ask to stop, after a range of the calling thread. */
 annex_status progress_for(struct progress *progress, unsigned threads, size_t n, size_t grain,
                           parallel_work work, void *argument, annex_error *error);
 /* A line for annex_log.message. */

@@ -38,7 +38,7 @@ void thaw_hash(struct owned *owned, struct key_view key, uint32_t slot)
     owned->key_hash[i] = slot + 1;
 }
 
-/* ---- filling new arrays ------------------------------------------------------------------------*/
+/* ---- filling new arrays ----------------------------------------------------------------------*/
 
 static annex_status copy_array(const annex_env *env, uint32_t slots, uint32_t capacity,
                                const void *from, size_t bytes, void *out, annex_error *error)

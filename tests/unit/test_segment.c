@@ -340,75 +340,75 @@ static void contradiction__in_a_file__is_refused_with_its_path(void **state)
 }
 
 /* The rules for the shapes that graph_recipe is not. */
+static const struct segment_header floats = {.slots = 1,
+                                             .dimension = 8,
+                                             .code_bytes = 8,
+                                             .metric = ANNEX_L2,
+                                             .family = ANNEX_FLAT,
+                                             .code = SEGMENT_CODE_Q8};
+static const struct segment_header unscaled = {.slots = 1,
+                                               .dimension = 8,
+                                               .code_bytes = 8,
+                                               .metric = ANNEX_L1,
+                                               .family = ANNEX_FLAT,
+                                               .code = SEGMENT_CODE_Q8};
+static const struct segment_header bits = {.slots = 1,
+                                           .dimension = 17,
+                                           .code_bytes = 8,
+                                           .metric = ANNEX_JACCARD,
+                                           .family = ANNEX_FLAT,
+                                           .code = SEGMENT_CODE_BITS};
+static const struct segment_header many_bits = {.slots = 1,
+                                                .dimension = 65,
+                                                .code_bytes = 8,
+                                                .metric = ANNEX_HAMMING,
+                                                .family = ANNEX_FLAT,
+                                                .code = SEGMENT_CODE_BITS};
+static const struct segment_header bits_graph = {.slots = 1,
+                                                 .dimension = 17,
+                                                 .code_bytes = 8,
+                                                 .metric = ANNEX_HAMMING,
+                                                 .family = ANNEX_GRAPH,
+                                                 .degree = 8,
+                                                 .build_effort = 1,
+                                                 .code = SEGMENT_CODE_BITS};
+static const struct {
+    const char *says;
+    const struct segment_header *header;
+    struct plan plan[5];
+    size_t n;
+} impossible[] = {
+    {"\"codes\" is missing", &floats, {{SECTION_KEYS, 8, 1}}, 1},
+    {"scale is 0", &unscaled, {{SECTION_CODES, 16, 1}}, 1},
+    {"\"errors\" is missing", &floats, {{SECTION_CODES, 16, 1}}, 1},
+    {"\"keys\" is missing",
+     &floats,
+     {{SECTION_CODES, 16, 1}, {SECTION_ERRORS, 4, 1}, {SECTION_CENTER, 4, 8}},
+     3},
+    {"no section \"errors\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_ERRORS, 4, 1}}, 2},
+    {"\"raw\" has 2 bytes a row", &bits, {{SECTION_CODES, 16, 1}, {SECTION_RAW, 2, 1}}, 2},
+    {"no section \"same\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_SAME, 4, 1}}, 2},
+    {"no section \"graph\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_GRAPH, 32, 1}}, 2},
+    {"size of a code is 8", &many_bits, {{SECTION_CODES, 16, 1}}, 1},
+    {"\"key hash\" has 1 rows, expected 2",
+     &floats,
+     {{SECTION_CODES, 16, 1},
+      {SECTION_ERRORS, 4, 1},
+      {SECTION_CENTER, 4, 8},
+      {SECTION_KEYS, 8, 1},
+      {SECTION_KEY_HASH, 4, 1}},
+     5},
+    {"\"entry\" is missing",
+     &bits_graph,
+     {{SECTION_CODES, 16, 1}, {SECTION_GRAPH, 32, 1}, {SECTION_KEYS, 8, 1}},
+     3},
+};
+
 static void contradiction__between_header_and_sections__is_not_written(void **state)
 {
-    static const struct segment_header floats = {.slots = 1,
-                                                 .dimension = 8,
-                                                 .code_bytes = 8,
-                                                 .metric = ANNEX_L2,
-                                                 .family = ANNEX_FLAT,
-                                                 .code = SEGMENT_CODE_Q8};
-    static const struct segment_header unscaled = {.slots = 1,
-                                                   .dimension = 8,
-                                                   .code_bytes = 8,
-                                                   .metric = ANNEX_L1,
-                                                   .family = ANNEX_FLAT,
-                                                   .code = SEGMENT_CODE_Q8};
-    static const struct segment_header bits = {.slots = 1,
-                                               .dimension = 17,
-                                               .code_bytes = 8,
-                                               .metric = ANNEX_JACCARD,
-                                               .family = ANNEX_FLAT,
-                                               .code = SEGMENT_CODE_BITS};
-    static const struct segment_header many_bits = {.slots = 1,
-                                                    .dimension = 65,
-                                                    .code_bytes = 8,
-                                                    .metric = ANNEX_HAMMING,
-                                                    .family = ANNEX_FLAT,
-                                                    .code = SEGMENT_CODE_BITS};
-    static const struct segment_header bits_graph = {.slots = 1,
-                                                     .dimension = 17,
-                                                     .code_bytes = 8,
-                                                     .metric = ANNEX_HAMMING,
-                                                     .family = ANNEX_GRAPH,
-                                                     .degree = 8,
-                                                     .build_effort = 1,
-                                                     .code = SEGMENT_CODE_BITS};
-    static const struct {
-        const char *says;
-        const struct segment_header *header;
-        struct plan plan[5];
-        size_t n;
-    } cases[] = {
-        {"\"codes\" is missing", &floats, {{SECTION_KEYS, 8, 1}}, 1},
-        {"scale is 0", &unscaled, {{SECTION_CODES, 16, 1}}, 1},
-        {"\"errors\" is missing", &floats, {{SECTION_CODES, 16, 1}}, 1},
-        {"\"keys\" is missing",
-         &floats,
-         {{SECTION_CODES, 16, 1}, {SECTION_ERRORS, 4, 1}, {SECTION_CENTER, 4, 8}},
-         3},
-        {"no section \"errors\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_ERRORS, 4, 1}}, 2},
-        {"\"raw\" has 2 bytes a row", &bits, {{SECTION_CODES, 16, 1}, {SECTION_RAW, 2, 1}}, 2},
-        {"no section \"same\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_SAME, 4, 1}}, 2},
-        {"no section \"graph\"", &bits, {{SECTION_CODES, 16, 1}, {SECTION_GRAPH, 32, 1}}, 2},
-        {"size of a code is 8", &many_bits, {{SECTION_CODES, 16, 1}}, 1},
-        {"\"key hash\" has 1 rows, expected 2",
-         &floats,
-         {{SECTION_CODES, 16, 1},
-          {SECTION_ERRORS, 4, 1},
-          {SECTION_CENTER, 4, 8},
-          {SECTION_KEYS, 8, 1},
-          {SECTION_KEY_HASH, 4, 1}},
-         5},
-        {"\"entry\" is missing",
-         &bits_graph,
-         {{SECTION_CODES, 16, 1}, {SECTION_GRAPH, 32, 1}, {SECTION_KEYS, 8, 1}},
-         3},
-    };
-
     (void)state;
-    for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
-        struct recipe recipe = {cases[i].header, cases[i].plan, cases[i].n, 1, 0};
+    for (size_t i = 0; i < ARRAY_LENGTH(impossible); i++) {
+        struct recipe recipe = {impossible[i].header, impossible[i].plan, impossible[i].n, 1, 0};
         struct fault fault;
         annex_error error = {ANNEX_OK, ""};
         void *image;
@@ -418,7 +418,7 @@ static void contradiction__between_header_and_sections__is_not_written(void **st
         assert_int_equal(recipe_image(&recipe, &fault.env, &image, &bytes, &error), ANNEX_INTERNAL);
         assert_null(image);
         assert_int_equal(bytes, 0);
-        if (strstr(error.message, cases[i].says) == NULL) {
+        if (strstr(error.message, impossible[i].says) == NULL) {
             fail_msg("case %d: %s", (int)i, error.message);
         }
         assert_int_equal(recipe_write(&recipe, &fault.env, test_path, &error), ANNEX_INTERNAL);
