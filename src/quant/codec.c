@@ -3,6 +3,7 @@
  */
 #include "quant/codec.h"
 
+#include <float.h>
 #include <math.h>
 
 bool codec_is_bits(annex_metric metric)
@@ -13,6 +14,35 @@ bool codec_is_bits(annex_metric metric)
 size_t codec_vector_bytes(const struct codec *codec)
 {
     return annex_vector_bytes(codec->metric, codec->dimension);
+}
+
+/* ---- what can be coded ------------------------------------------------------------------------*/
+
+bool codec_accepts(annex_metric metric, const float *vector, size_t n, bool *zero)
+{
+    double sums[4] = {0}; /* squares of floats do not overflow a double: NaN and Inf show here */
+    for (size_t j = 0; j < n; j++) {
+        sums[j % 4] += (double)vector[j] * vector[j];
+    }
+    double norm_squared = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    *zero = norm_squared == 0;
+    return metric == ANNEX_COSINE ? isfinite(norm_squared) != 0
+                                  : norm_squared <= CODEC_MAX_NORM * CODEC_MAX_NORM;
+}
+
+annex_status codec_refuse(const float *vector, size_t n, const char *what, annex_error *error)
+{
+    for (size_t j = 0; j < n; j++) {
+        if (!isfinite(vector[j])) {
+            return error_set(error, ANNEX_INVALID,
+                             "element %zu of %s is %s; vectors must be finite numbers", j, what,
+                             isnan(vector[j]) ? "NaN" : "infinite");
+        }
+    }
+    return error_set(error, ANNEX_INVALID,
+                     "%s is too long: its squared distances overflow; scale vectors to a length "
+                     "below %g",
+                     what, CODEC_MAX_NORM);
 }
 
 /* ---- survey ----------------------------------------------------------------------------------*/
@@ -49,6 +79,12 @@ void codec_survey_add(struct codec_survey *survey, uint32_t dimension, const flo
 
 /* ---- choice ----------------------------------------------------------------------------------*/
 
+/* Scales are divided by: the inverse of a smaller one is infinite. */
+static float usable_scale(float scale)
+{
+    return MAX(scale, FLT_MIN);
+}
+
 /* Whole numbers that span at most a byte are their own codes. */
 static bool fits_a_byte(const struct codec_survey *survey)
 {
@@ -82,7 +118,7 @@ void codec_choose(struct codec *codec, annex_metric metric, uint32_t dimension,
         codec->fixed_scale = 1;
     } else if (metric == ANNEX_L1) {
         codec->fixed_scale = survey->n && survey->max > survey->min
-                                 ? (survey->max - survey->min) / 255
+                                 ? usable_scale((survey->max - survey->min) / 255)
                                  : 1;
     }
     for (uint32_t j = 0; j < dimension; j++) {
@@ -161,7 +197,7 @@ static float row_scale(const struct codec *codec, const float *vector)
     for (uint32_t j = 0; j < codec->dimension; j++) {
         largest = MAX(largest, fabsf(vector[j] - codec->center[j]));
     }
-    return largest > 0 ? largest / 127 : 1;
+    return largest > 0 ? usable_scale(largest / 127) : 1;
 }
 
 /* What a coded row contributes to scores besides the product: see query.c. */
@@ -190,7 +226,7 @@ void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, f
     for (uint32_t j = 0; j < codec->dimension; j++) {
         float centred = x[j] - codec->center[j];
         float level = codec_round(centred * inverse);
-        int32_t code = (int32_t)MAX(-128, MIN(level, 127)); /* NaN, of a damaged center: 127 */
+        int32_t code = codec_clamp(level);
         row[j] = (uint8_t)(code + 128);
         code_norm_squared += code * code;
         double lost = (double)x[j] - ((double)codec->center[j] + (double)scale * code);

@@ -18,6 +18,7 @@
  *      (exact integer products, then one float formula in one order).
  *   2. |true order root - code's| is bounded by `errors`: see codec_lower.
  *   3. Padding bytes hold 128 (q8) or 0 (bits), which contribute nothing.
+ *   4. Vectors that codec_accepts have finite scores and distances, never NaN.
  * Does not: keep rows, reject NaN (callers do), know of graphs.
  */
 #ifndef ANNEX_CODEC_H
@@ -27,6 +28,8 @@
 #include "kernel/kernel.h"
 
 #define CODEC_TERM_BYTES 8
+/* Longer vectors have squared distances that are no floats any more. */
+#define CODEC_MAX_NORM 4e18
 
 struct codec {
     const struct kernels *kernels;
@@ -60,7 +63,7 @@ struct query {
     int32_t fine_offset;
     /* score = a + b * bias + c * scale * dot */
     float a, b, c;
-    float norm;        /* of the centred query */
+    float norm;        /* of the query */
     float residual;    /* norm of what code + fine lose */
     bool exact;        /* scores are exact: the codec and this query lose nothing */
 };
@@ -72,9 +75,21 @@ static inline float codec_round(float x)
     return (x + shift) - shift;
 }
 
+/* A level as a code: in this order NaN, from a damaged file, becomes a number. */
+static inline int32_t codec_clamp(float level)
+{
+    float below = MIN(level, 127.0f);
+    return (int32_t)MAX(below, -128.0f);
+}
+
 bool codec_is_bits(annex_metric metric);
 /* Bytes of a vector as given by the user. */
 size_t codec_vector_bytes(const struct codec *codec);
+
+/* Whether every element is finite and the vector not too long. *zero: all elements are 0. */
+bool codec_accepts(annex_metric metric, const float *vector, size_t n, bool *zero);
+/* ANNEX_INVALID for a vector that codec_accepts refused; `what` names it, "the query". */
+annex_status codec_refuse(const float *vector, size_t n, const char *what, annex_error *error);
 
 annex_status codec_survey_new(const annex_env *env, uint32_t dimension, struct codec_survey *survey,
                               annex_error *error);
@@ -114,7 +129,7 @@ void codec_score(const struct query *query, const uint8_t *rows, const uint32_t 
 /* The same with `fine`, for exact scans: only the rows' own loss remains. */
 void codec_score_fine(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
                       float *scores);
-/* A lower and an upper bound of the true order distance of a row scored by codec_score_fine. */
+/* A lower and an upper bound of what codec_exact gives for a row scored by codec_score_fine. */
 float codec_lower(const struct query *query, float score, float error_norm);
 float codec_upper(const struct query *query, float score, float error_norm);
 

@@ -6,19 +6,6 @@
 
 #include "quant/codec.h"
 
-static annex_status check_finite(const float *vector, size_t n, const char *name,
-                                 annex_error *error)
-{
-    for (size_t j = 0; j < n; j++) {
-        if (!isfinite(vector[j])) {
-            return error_set(error, ANNEX_INVALID,
-                             "element %zu of the %s vector is %s; vectors must be finite numbers", j,
-                             name, isnan(vector[j]) ? "NaN" : "infinite");
-        }
-    }
-    return ANNEX_OK;
-}
-
 annex_status annex_distance(annex_metric metric, size_t dimension, const void *a, const void *b,
                             double *distance, annex_error *error)
 {
@@ -30,9 +17,12 @@ annex_status annex_distance(annex_metric metric, size_t dimension, const void *a
         return error_set(error, ANNEX_INVALID, "the dimension is %zu, expected 1 to %d", dimension,
                          ANNEX_MAX_DIMENSION);
     }
-    if (!codec_is_bits(metric)) {
-        TRY(check_finite(a, dimension, "first", error));
-        TRY(check_finite(b, dimension, "second", error));
+    bool zero;
+    if (!codec_is_bits(metric) && !codec_accepts(metric, a, dimension, &zero)) {
+        return codec_refuse(a, dimension, "the first vector", error);
+    }
+    if (!codec_is_bits(metric) && !codec_accepts(metric, b, dimension, &zero)) {
+        return codec_refuse(b, dimension, "the second vector", error);
     }
     /* Room for the query and for b as a unit vector. Few vectors are too long for the stack. */
     enum { STACK_BYTES = 32 << 10 };

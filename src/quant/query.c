@@ -4,6 +4,7 @@
  * Every q8 score is  a + b * bias + c * scale * dot,  dot = sum of (row code - 128) * query code:
  *
  *   l2, cosine  |q - x|^2 = |q|^2 + |x|^2 - 2 <q, x>   a = |q|^2  b = 1        c = -2 * unit
+ *               (q as code and fine have it, so that the sum is the square of a distance)
  *   ip          -<q, x>                                a = 0      b = 0        c = -unit
  *   ip, row     2 M^2 - 2 (<x, y> + e_x e_y)           a = 2 M^2  b = -2 e_x   c = -2 * unit
  *   l1          scale * sum |q - x|                    a = 0      b = 0        c = 1
@@ -13,6 +14,7 @@
  */
 #include "quant/codec.h"
 
+#include <float.h>
 #include <math.h>
 
 #define FINE_UNITS 254 /* steps of `fine` in one step of `code` */
@@ -59,7 +61,7 @@ static void set_l1(struct query *query)
     memset(query->code, 128, codec->code_bytes);
     for (uint32_t j = 0; j < codec->dimension; j++) {
         float level = codec_round((query->vector[j] - codec->center[j]) / codec->fixed_scale);
-        int32_t code = (int32_t)MAX(-128, MIN(level, 127));
+        int32_t code = codec_clamp(level);
         query->code[j] = (uint8_t)(code + 128);
         lost += fabs((double)query->vector[j] -
                      ((double)codec->center[j] + (double)codec->fixed_scale * code));
@@ -83,7 +85,7 @@ static float query_unit(const struct query *query)
     if (bytes) {
         return 1;
     }
-    return largest > 0 ? largest / 127 : 1;
+    return largest > 0 ? MAX(largest / 127, FLT_MIN) : 1;
 }
 
 static void set_q8(struct query *query)
@@ -99,15 +101,14 @@ static void set_q8(struct query *query)
     for (uint32_t j = 0; j < codec->dimension; j++) {
         float centred = query->vector[j] - codec->center[j];
         float level = centred * inverse;
-        float coarse = MAX(-128, MIN(codec_round(level), 127));
-        float fine = codec_round((level - coarse) * FINE_UNITS);
-        code[j] = (int8_t)coarse;
-        query->fine[j] = (int8_t)MAX(-127, MIN(fine, 127));
+        code[j] = (int8_t)codec_clamp(codec_round(level));
+        query->fine[j] = (int8_t)codec_clamp(codec_round((level - (float)code[j]) * FINE_UNITS));
         sum += code[j];
         fine_sum += query->fine[j];
-        double lost = centred - (double)unit * (code[j] + (double)query->fine[j] / FINE_UNITS);
+        double coded = (double)unit * (code[j] + (double)query->fine[j] / FINE_UNITS);
+        double lost = centred - coded;
         lost_squared += lost * lost;
-        norm_squared += (double)centred * centred;
+        norm_squared += coded * coded;
     }
     query->scale = unit;
     query->offset = 128 * sum;
@@ -244,13 +245,11 @@ static void finish_scores(const struct query *query, const uint8_t *rows, const 
         }
         return;
     }
-    float floor = codec->metric == ANNEX_IP && query->b == 0 ? -INFINITY : 0;
     for (size_t i = 0; i < n; i++) {
         float terms[2];
         load_terms(codec, row_of(codec, rows, ids, i), terms);
         float dot = (float)(dots[i] - query->offset);
-        float score = (query->a + query->b * terms[1]) + (query->c * terms[0]) * dot;
-        scores[i] = MAX(floor, score);
+        scores[i] = (query->a + query->b * terms[1]) + (query->c * terms[0]) * dot;
     }
 }
 
@@ -275,6 +274,7 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
     if (query->exact || codec_is_bits(codec->metric) || codec->metric == ANNEX_L1) {
         return;
     }
+    float floor = codec->metric == ANNEX_IP ? -INFINITY : 0;
     int32_t dots[SCORE_BLOCK];
     for (size_t i = 0; i < n; i += SCORE_BLOCK) {
         size_t count = MIN(n - i, SCORE_BLOCK);
@@ -286,42 +286,48 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
             float terms[2];
             load_terms(codec, row_of(codec, base, some, j), terms);
             float dot = (float)(dots[j] - query->fine_offset) * (1.0f / FINE_UNITS);
-            scores[i + j] += (query->c * terms[0]) * dot;
+            float score = scores[i + j] + (query->c * terms[0]) * dot;
+            scores[i + j] = MAX(floor, score); /* not before: the coarse score may be below 0 */
         }
     }
 }
 
 /* ---- bounds ----------------------------------------------------------------------------------*/
 
-/* What the float formula itself may be off: three roundings of numbers of this size. */
-static float rounding(const struct query *query, float score)
+/* Of floats that underflow on the way: products of scales times sums of codes. */
+#define TINY 2e-36f
+
+/*
+ * What floats may be off, relatively: some ten roundings of a score, and one for every 32 elements of
+ * codec_exact, which sums in 32 lanes.
+ */
+static float relative(const struct codec *codec)
 {
-    return 2e-6f * (fabsf(query->a) + fabsf(score));
+    return 2e-6f + 2e-9f * (float)codec->dimension;
 }
 
 static float bound(const struct query *query, float score, float error_norm, float sign)
 {
     const struct codec *codec = query->codec;
-    float loss = error_norm + query->residual;
+    if (query->exact) {
+        return score;
+    }
+    float rounding = relative(codec), loss = (error_norm + query->residual) * (1 + rounding);
     switch (codec->metric) {
     case ANNEX_L2:
     case ANNEX_COSINE: {
-        if (query->exact) {
-            return score;
-        }
-        float root = sqrtf(MAX(0, score + sign * rounding(query, score))) + sign * loss;
-        return root > 0 ? root * root : 0;
+        float slack = rounding * (query->a + score) + TINY;
+        float root = sqrtf(MAX(0, score + sign * slack)) + sign * loss;
+        return root > 0 ? root * root * (1 + sign * rounding) : 0;
     }
     case ANNEX_IP: {
-        if (query->exact) {
-            return score;
-        }
-        float norm = query->norm;
-        return score + sign * (norm * error_norm + query->residual * codec->max_norm +
-                               2e-6f * norm * codec->max_norm);
+        float most = query->norm * (codec->max_norm + error_norm);
+        return score + sign * (query->norm * error_norm +
+                               query->residual * (codec->max_norm + error_norm) +
+                               rounding * (most + loss) + TINY);
     }
     case ANNEX_L1:
-        return score + sign * (loss + (query->exact ? 0 : 1e-6f * score));
+        return score + sign * (loss + rounding * (score + loss) + TINY);
     case ANNEX_HAMMING:
     case ANNEX_JACCARD:
         break;
