@@ -10,6 +10,8 @@
 
 #include <math.h>
 
+#include "index/index.h"
+
 struct check {
     annex_db *db;
     struct catalog_index *index;
@@ -23,9 +25,10 @@ struct check {
 /* ---- one row ---------------------------------------------------------------------------------*/
 
 /* Under cosine segments hold the unit vector, so the vector of the table is scaled likewise. */
-static bool check_same_vector(const struct check *check, const annex_index_info *info,
-                              const void *vector)
+static bool check_same_vector(const struct check *check, const struct catalog_part *part,
+                              uint32_t row, const void *vector)
 {
+    const annex_index_info *info = &part->info;
     size_t n = check->rows.reader.dimension;
     const float *expected = vector;
     const float *coded = check->coded;
@@ -41,8 +44,8 @@ static bool check_same_vector(const struct check *check, const annex_index_info 
         double difference = scale * expected[i] - coded[i];
         off += difference * difference;
     }
-    double allowed = info->lossless ? 1e-6 : 0.02 + sqrt((double)n) / 200;
-    return sqrt(off) <= allowed * scale * sqrt(norm);
+    double lost = part->index->errors != NULL ? part->index->errors[row] : 0;
+    return sqrt(off) <= 1.01 * lost + 1e-5 * (1 + scale * sqrt(norm));
 }
 
 static annex_status check_row_failed(struct check *check, const struct rowkey *key,
@@ -79,7 +82,7 @@ static annex_status check_row(struct check *check, const struct rowkey *key, con
         times++;
         check->found[i]++;
         TRY(annex_index_vector(part->index, row, check->coded, error));
-        if (!check_same_vector(check, &part->info, vector)) {
+        if (!check_same_vector(check, part, row, vector)) {
             return check_row_failed(check, key, "has another vector than", error);
         }
     }

@@ -90,9 +90,10 @@ static annex_status list_describe(annex_db *db, struct catalog_index *index, str
     item->format = annex_format_name(definition->format);
     item->storage = definition->in_file ? "file" : "database";
     item->dimension = definition->dimension;
-    item->recall = definition->recall;
     list_sum_parts(index, item);
+    item->recall = item->family[0] == 'f' ? 1 : definition->recall; /* flat is exact */
     TRY(list_look(db, index, error));
+    TRY(list_copy(arena, index->table, &item->table, error)); /* it may have been renamed */
     if (index->stale.message[0] != '\0') {
         item->state = "stale";
         return list_copy(arena, index->stale.message, &item->reason, error);

@@ -101,7 +101,7 @@ static annex_status search_part(struct search *search, size_t i, annex_error *er
         return status;
     }
     /* One more than asked for, in case the row that the query was taken from is among them. */
-    size_t k = MIN(search->ranking.limit + search->has_skipped, (size_t)part->slots);
+    size_t k = MIN(MIN(search->ranking.limit, part->slots) + search->has_skipped, part->slots);
     TRY(memory_new_raw(env, k, sizeof *hits, &hits, error));
     status = annex_index_search(part->index, search->query, 1, k, &options, hits, &n, error);
     if (status == ANNEX_OK) {
