@@ -101,8 +101,8 @@ static int info_of_file(struct session *session)
     annex_index_info info;
     annex_index_describe(index, &info);
     char content[40];
-    snprintf(content, sizeof(content), "%016" PRIx64 "%016" PRIx64, info.content[1],
-             info.content[0]);
+    snprintf(content, sizeof(content), "%016" PRIx64 "%016" PRIx64, info.content[0],
+             info.content[1]);
     struct record record;
     record_begin(&record, session->mode);
     record_text(&record, "file", session->arguments.operands[0]);

@@ -131,6 +131,47 @@ def test_compound_and_text_keys(annex, tmp_path):
     assert header[0] == "key,key2,distance" and header[1].count('"') == 2
 
 
+def test_keys_and_vectors_that_are_bytes(annex, tmp_path):
+    """Blob keys, text that is not UTF-8, vectors of bits, an index in a file beside the database."""
+    rng = np.random.default_rng(8)
+    bits = rng.integers(0, 256, (50, 4), dtype=np.uint8)
+    with sqlite3.connect(tmp_path / "k.db") as db:
+        db.execute("CREATE TABLE blobs(k BLOB PRIMARY KEY, v BLOB)")
+        one = np.ones(4, "<f4").tobytes()
+        db.execute("INSERT INTO blobs VALUES(x'0aff', ?)", (one,))
+        db.execute("INSERT INTO blobs VALUES(CAST(x'61ff62' AS TEXT), ?)", (one,))
+        db.execute("CREATE TABLE bits(k INTEGER PRIMARY KEY, v BLOB)")
+        db.executemany("INSERT INTO bits(v) VALUES(?)", [(row.tobytes(),) for row in bits])
+    annex("create", "k.db", "blobs_idx", "--table", "blobs", "--vector", "v", "--key", "k")
+    hits = json.loads(annex("search", "k.db", "--query", "[1, 1, 1, 1]", "--json").stdout)
+    assert {hit["key"] for hit in hits} == {"x'0aff'", "a\ufffdb"}
+    annex("create", "k.db", "bits_idx", "--table", "bits", "--vector", "v", "--metric", "hamming",
+          "--format", "bits", "--storage", "file", "--dimension", "32")
+    (name,) = [path.name for path in tmp_path.glob("k.db.annex-*")]
+    info = json.loads(annex("info", name, "--json").stdout)
+    assert (info["metric"], info["dimension"], info["rows"]) == ("hamming", 32, 50)
+    assert name.endswith(info["content"])
+    annex("check", name)
+    query = rng.integers(0, 2, 32)
+    distances = (np.unpackbits(bits, axis=1, bitorder="little") != query).sum(axis=1)
+    order = np.lexsort((np.arange(50), distances))[:5]
+    for target in (["k.db", "bits_idx"], [name]):
+        done = annex("search", *target, "--query", str(query.tolist()), "-k", "5", "--json", "-v")
+        assert json.loads(done.stdout) == [
+            {"key": int(i) + 1, "distance": int(distances[i])} for i in order
+        ]
+        assert done.stderr.startswith("annex: ")
+    done = annex("search", name, "--query", str([0.5] * 32), code=1)
+    assert "0.5" in done.stderr
+
+
+def test_search_in_a_database__effort_recall_threads(annex, database):
+    first = annex("search", database, "--like", "7", "--json").stdout
+    for extra in (["--recall", "0.9"], ["--effort", "500"], ["--effort", "exact", "-t", "1"]):
+        assert annex("search", database, "--like", "7", "--json", *extra).stdout == first
+    annex("search", database, "--like", "7", "--recall", "2", code=1)
+
+
 def test_several_indexes__must_be_named(annex, database):
     annex("create", database, "second", "--table", "synsets", "--vector", "embedding")
     done = annex("search", database, "--like", "1", code=1)
