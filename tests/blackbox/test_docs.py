@@ -87,8 +87,8 @@ def test_examples__do_what_the_document_says(path, tmp_path):
     for block in blocks_of(path.read_text()):
         where = f"{path.name}:{block.line}"
         done = run_block(block, tmp_path, environment)
-        output = done.stderr if block.fails else done.stdout
-        assert (done.returncode != 0) == block.fails, f"{where}: {done.stderr or done.stdout}"
-        if block.expected is not None:
-            assert pattern_of(block.expected).fullmatch(lines_of(output)), (
-                f"{where}: the document says\n{block.expected}\nbut it gives\n{output}")
+        output = lines_of(done.stderr if block.fails else done.stdout)
+        if (done.returncode != 0) != block.fails:
+            pytest.fail(f"{where} exits with {done.returncode}: {done.stderr}", pytrace=False)
+        if block.expected is not None and not pattern_of(block.expected).fullmatch(output):
+            pytest.fail(f"{where} says\n{block.expected}\nand gives\n{output}", pytrace=False)

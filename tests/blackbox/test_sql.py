@@ -4,6 +4,8 @@ test_sql_errors.py, the vector functions in test_sql_vectors.py."""
 
 import json
 import os
+import shutil
+import sqlite3
 
 import numpy
 import pytest
@@ -466,7 +468,79 @@ def test_create__says_what_was_made(db):
                          " '{\"metric\":\"cosine\"}')").fetchone()
     made = json.loads(text)
     assert made["rows"] == 588 and made["dimension"] == DIMENSION and made["metric"] == "cosine"
-    assert made["index"] in ("flat", "graph") and 0 < made["recall"] <= 1
+    assert made["index"] == "flat" and made["recall"] == 1
+    (text,) = db.execute("SELECT annex_create('graph_idx', 'docs', 'embedding',"
+                         " '{\"index\":\"graph\",\"recall\":0.9}')").fetchone()
+    made = json.loads(text)
+    assert made["rows"] == 588 and made["index"] == "graph" and made["recall"] == 0.9
+
+
+def test_renamed_table__keeps_its_index_under_the_new_name(db, docs, query):
+    assert keys(db, "SELECT name FROM annex_indexes") == ["docs_idx"]
+    db.execute("ALTER TABLE docs RENAME TO papers")
+    assert keys(db, "SELECT \"table\" FROM annex_indexes") == ["papers"]
+    assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
+
+
+@pytest.mark.parametrize("damage", ["triggers", "table made anew", "segment", "segments gone"])
+def test_index_that_cannot_be_trusted__answers_from_the_table_until_a_sync(db, docs, query, connect,
+                                                                           tmp_path, damage):
+    gone = docs.nearest(query, 1)[0]
+    if damage == "triggers":
+        for name in keys(db, "SELECT name FROM sqlite_schema WHERE type = 'trigger'"):
+            db.execute(f'DROP TRIGGER "{name}"')
+    elif damage == "table made anew":
+        db.execute("CREATE TABLE made(id INTEGER PRIMARY KEY, lang TEXT, year INTEGER, embedding BLOB)")
+        db.execute("INSERT INTO made SELECT * FROM docs")
+        db.execute("DROP TABLE docs")
+        db.execute("ALTER TABLE made RENAME TO docs")
+    elif damage == "segment":
+        db.execute("UPDATE annex_segment SET data = zeroblob(length(data))")
+    else:
+        db.execute("DELETE FROM annex_segment")
+    db.execute("DELETE FROM docs WHERE id = ?", [gone])
+    db.close()
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    again = connect("docs.db")
+    assert keys(again, SEARCH + "10)", query.tobytes()) == docs.nearest(query, 11)[1:]
+    with pytest.raises(sqlite3.DatabaseError) as caught:
+        again.execute("SELECT annex_check('docs_idx')")
+    assert caught.value.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
+    assert "annex_sync" in str(caught.value)
+    assert json.loads(keys(again, "SELECT annex_sync('docs_idx')")[0])["rebuilt"] is True
+    assert keys(again, "SELECT annex_check('docs_idx')") == ["ok"]
+    assert keys(again, "SELECT state FROM annex_indexes") == ["fresh"]
+    assert keys(again, SEARCH + "10)", query.tobytes()) == docs.nearest(query, 11)[1:]
+
+
+def test_storage_in_a_file__lies_beside_the_database_until_dropped(db, docs, query, tmp_path):
+    db.execute("SELECT annex_create('beside', 'docs', 'embedding', '{\"storage\":\"file\"}')")
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("docs.db.annex-beside")]
+    assert keys(db, "SELECT key FROM annex_search('beside', ?)", query.tobytes()) == docs.nearest(query)
+    assert keys(db, "SELECT annex_check('beside')") == ["ok"]
+    db.execute("SELECT annex_drop('beside')")
+    assert not [path for path in tmp_path.iterdir() if "annex-beside" in path.name]
+
+
+@pytest.mark.parametrize("format, metric", [("f16", "l2"), ("i8", "ip"), ("u8", "l1"), ("json", "l2"),
+                                            ("bits", "hamming"), ("bits", "jaccard")])
+def test_columns_of_every_format__are_searched_by_blob_and_by_json(db, format, metric):
+    rng = numpy.random.default_rng(8)
+    top = 2 if format == "bits" else 100
+    rows = [json.dumps(row) for row in rng.integers(0, top, (80, DIMENSION)).tolist()]
+    blob = "?2" if format == "json" else f"annex_encode(?2, '{format}')"
+    db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    db.executemany(f"INSERT INTO t VALUES (?1, {blob})", list(enumerate(rows)))
+    db.execute("SELECT annex_create('t_idx', 't', 'v', ?)",
+               [json.dumps({"metric": metric, "format": format})])
+    assert keys(db, "SELECT format FROM annex_indexes") == [format]
+    as_blob = "annex_encode(?2)" if format == "json" else blob
+    distance = "annex_distance(?1, annex_vector('t_idx', id), annex_vector('t_idx', 5))"
+    want = db.execute(f"SELECT id, {distance} FROM t ORDER BY 2, 1 LIMIT 9", [metric]).fetchall()
+    for query in (as_blob, "?2", "annex_vector('t_idx', 5)"):
+        got = db.execute(f"SELECT key, distance FROM annex_search('t_idx', {query}, 9) WHERE ?1 = ?1"
+                         " AND ?2 = ?2", [metric, rows[5]]).fetchall()
+        assert got == want
 
 
 def test_life_of_an_index__from_create_to_drop(db, docs, query):
