@@ -9,6 +9,7 @@
 
 enum {
     EXPAND = 2, /* rows expanded in one hop: their cache misses overlap */
+    MERGE_ROOM = EXPAND * GRAPH_MAX_DEGREE, /* behind the pool, for what a merge pushes out */
     TOUCHED = 1 << 14
 };
 
@@ -20,7 +21,7 @@ annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
                           .slots = slots,
                           .touched_capacity = MIN(slots, TOUCHED),
                           .expanded_capacity = expanded_capacity};
-    annex_status status = memory_new(env, capacity, sizeof *walk->pool, &walk->pool, error);
+    annex_status status = memory_new(env, capacity + MERGE_ROOM, sizeof *walk->pool, &walk->pool, error);
     if (!status) {
         status = memory_new(env, bitmap_words(slots), 8, &walk->visited, error);
     }
@@ -38,7 +39,7 @@ annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
 
 void walk_free(const annex_env *env, struct walk *walk)
 {
-    memory_free(env, walk->pool, walk->room, sizeof *walk->pool);
+    memory_free(env, walk->pool, walk->room + MERGE_ROOM, sizeof *walk->pool);
     memory_free(env, walk->visited, bitmap_words(walk->slots), 8);
     memory_free(env, walk->touched, walk->touched_capacity + 1, 4);
     memory_free(env, walk->expanded, walk->expanded_capacity, sizeof *walk->expanded);
@@ -71,37 +72,9 @@ static void forget_visits(struct walk *walk)
     walk->n_touched = 0;
 }
 
-static void sort_items(walk_item *items, uint32_t n)
+static const uint32_t *neighbours_of(const struct graph *graph, uint32_t id)
 {
-    for (uint32_t i = 1; i < n; i++) {
-        walk_item item = items[i];
-        uint32_t j = i;
-        for (; j > 0 && items[j - 1] > item; j--) {
-            items[j] = items[j - 1];
-        }
-        items[j] = item;
-    }
-}
-
-/* Merges n sorted items into the pool from the back; returns the lowest position that changed. */
-static uint32_t merge(struct walk *walk, const walk_item *items, uint32_t n)
-{
-    walk_item *pool = walk->pool;
-    uint32_t size = walk->size, capacity = walk->capacity;
-    uint32_t out = size + n;
-    walk->size = MIN(out, capacity);
-    while (n > 0) {
-        walk_item item;
-        if (size > 0 && pool[size - 1] > items[n - 1]) {
-            item = pool[--size];
-        } else {
-            item = items[--n];
-        }
-        if (--out < capacity) {
-            pool[out] = item;
-        }
-    }
-    return out;
+    return graph->neighbours + (size_t)id * graph->degree;
 }
 
 /* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed. */
@@ -119,14 +92,21 @@ static uint32_t absorb(const struct graph *graph, const struct query *query, str
         items[kept] = item;
         kept += item < worst;
     }
-    sort_items(items, kept);
-    return kept ? merge(walk, items, kept) : UINT32_MAX;
+    /* They may be expanded soon, so their neighbours are wanted; most rows have up to 32. */
+    for (uint32_t i = 0; i < kept; i++) {
+        const char *row = (const char *)neighbours_of(graph, walk_id(items[i]));
+        __builtin_prefetch(row);
+        __builtin_prefetch(row + 64);
+    }
+    uint32_t lowest = query->codec->kernels->u64_merge(walk->pool, walk->size, items, kept);
+    walk->size = MIN(walk->size + kept, walk->capacity);
+    return lowest;
 }
 
 static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id, uint32_t *ids,
                        uint32_t n)
 {
-    const uint32_t *row = graph->neighbours + (size_t)id * graph->degree;
+    const uint32_t *row = neighbours_of(graph, id);
     for (uint32_t i = 0; i < graph->degree; i++) {
         uint32_t neighbour = row[i];
         if (neighbour >= graph->slots) {

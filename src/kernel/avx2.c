@@ -186,6 +186,7 @@ const struct kernels kernels_avx2 = {
     .q8_l1 = avx2_q8_l1,
     .bits_xor = avx2_bits_xor,
     .bits_and = avx2_bits_and,
+    .u64_merge = ref_u64_merge,
 };
 
 #endif

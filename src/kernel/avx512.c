@@ -120,6 +120,53 @@ ROWS_KERNEL(, avx512_q8_l1, uint8_t, avx512_score_four, step_q8_l1)
 ROWS_KERNEL(static, avx512_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
 ROWS_KERNEL(static, avx512_bits_and, uint8_t, avx512_score_four, step_bits_and)
 
+/* How many of from[0..n) are below `item`. */
+ROWS_INLINE uint32_t count_below(const uint64_t *from, uint32_t n, uint64_t item)
+{
+    __m512i wanted = _mm512_set1_epi64((long long)item);
+    uint32_t below = 0, i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __mmask8 less = _mm512_cmplt_epu64_mask(_mm512_loadu_si512(from + i), wanted);
+        below += (uint32_t)__builtin_popcount(less);
+    }
+    __mmask8 tail = (__mmask8)((1u << (n - i)) - 1);
+    __m512i last = _mm512_maskz_loadu_epi64(tail, from + i);
+    return below + (uint32_t)__builtin_popcount(_mm512_mask_cmplt_epu64_mask(tail, last, wanted));
+}
+
+/* Moves from[0..n) up by `up` places; the ranges may overlap. */
+ROWS_INLINE void move_up(uint64_t *from, uint32_t n, uint32_t up)
+{
+    for (; n >= 8; n -= 8) {
+        _mm512_storeu_si512(from + n - 8 + up, _mm512_loadu_si512(from + n - 8));
+    }
+    __mmask8 rest = (__mmask8)((1u << n) - 1);
+    _mm512_mask_storeu_epi64(from + up, rest, _mm512_maskz_loadu_epi64(rest, from));
+}
+
+/* Places are counted, not searched: a pool of a search is too short for branches to be learnt. */
+uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n)
+{
+    enum { MOST = 160 };
+    uint64_t ordered[MOST];
+    if (n > MOST) {
+        return ref_u64_merge(sorted, size, items, n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        ordered[count_below(items, n, items[i])] = items[i];
+    }
+    uint32_t place = size + n, end = size;
+    while (n > 0) {
+        uint64_t item = ordered[--n];
+        uint32_t below = count_below(sorted, end, item);
+        move_up(sorted + below, end - below, n + 1);
+        place = below + n;
+        sorted[place] = item;
+        end = below;
+    }
+    return place;
+}
+
 TARGET_END
 
 const struct kernels kernels_avx512 = {
@@ -131,6 +178,7 @@ const struct kernels kernels_avx512 = {
     .q8_l1 = avx512_q8_l1,
     .bits_xor = avx512_bits_xor,
     .bits_and = avx512_bits_and,
+    .u64_merge = avx512_u64_merge,
 };
 
 #endif

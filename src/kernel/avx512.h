@@ -22,6 +22,8 @@ float avx512_f32_l1(const float *a, const float *b, size_t n);
 void avx512_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                   const uint32_t *ids, size_t n, int32_t *out);
 
+uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
+
 TARGET_BEGIN(AVX512_PLAIN)
 
 /* Adds one register of a row, against the query, to a sum. */

@@ -40,12 +40,20 @@ struct kernels {
                      const uint32_t *ids, size_t n, int32_t *out);
     void (*bits_and)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                      const uint32_t *ids, size_t n, int32_t *out);
+    /*
+     * Merges items[0..n), distinct and in any order, into sorted[0..size), which has room for n more.
+     * Returns the lowest position that changed, or size + n when n is 0. May reorder items.
+     */
+    uint32_t (*u64_merge)(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 };
 
 /* The table for this machine: the best it can run, or the one that ANNEX_CPU names. */
 const struct kernels *kernel_table(void);
 /* The i-th table this machine can run, slowest first; NULL past the last. */
 const struct kernels *kernel_available(size_t i);
+
+/* In ref.c, for tables that cannot do it better. */
+uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 
 extern const struct kernels kernels_ref;
 #if defined(__x86_64__)

@@ -162,6 +162,7 @@ const struct kernels kernels_neon = {
     .q8_l1 = neon_q8_l1,
     .bits_xor = neon_bits_xor,
     .bits_and = neon_bits_and,
+    .u64_merge = ref_u64_merge,
 };
 
 #endif

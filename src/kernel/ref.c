@@ -3,6 +3,7 @@
  * that have none of theirs. Written to be read, not to be fast.
  */
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,6 +114,24 @@ static void ref_bits_and(const uint8_t *query, const uint8_t *rows, size_t strid
     }
 }
 
+uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        uint64_t item = items[i];
+        uint32_t j = i;
+        for (; j > 0 && items[j - 1] > item; j--) {
+            items[j] = items[j - 1];
+        }
+        items[j] = item;
+    }
+    uint32_t out = size + n;
+    while (n > 0) {
+        bool from_sorted = size > 0 && sorted[size - 1] > items[n - 1];
+        sorted[--out] = from_sorted ? sorted[--size] : items[--n];
+    }
+    return out;
+}
+
 const struct kernels kernels_ref = {
     .name = "ref",
     .f32_dot = ref_f32_dot,
@@ -122,4 +141,5 @@ const struct kernels kernels_ref = {
     .q8_l1 = ref_q8_l1,
     .bits_xor = ref_bits_xor,
     .bits_and = ref_bits_and,
+    .u64_merge = ref_u64_merge,
 };

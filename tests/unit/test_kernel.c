@@ -434,6 +434,44 @@ static const struct kernels *best_table(void)
     return best;
 }
 
+static int compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void u64_merge__every_size__same_as_sorting_everything(void **state)
+{
+    (void)state;
+    enum { MOST = 300 };
+    struct fence fence = fence_create(MOST * sizeof(uint64_t)); /* nothing behind the last place */
+    uint64_t items[MOST], all[MOST];
+    const struct kernels *k;
+    random_state = 11;
+    for (size_t t = 0; (k = kernel_available(t)); t++) {
+        for (int round = 0; round < 4000; round++) {
+            uint32_t n = (uint32_t)(random_u64() % (round % 8 ? 20 : 180));
+            uint32_t size = (uint32_t)(random_u64() % (MOST - n));
+            uint64_t *sorted = (uint64_t *)fence.end - (size + n);
+            for (uint32_t i = 0; i < size + n; i++) {
+                all[i] = random_u64() >> random_u64() % 60 << 12 | i; /* distinct, high bits too */
+            }
+            memcpy(items, all, n * sizeof *items);
+            memcpy(sorted, all + n, size * sizeof *sorted);
+            qsort(sorted, size, sizeof *sorted, compare_u64);
+            qsort(all, size + n, sizeof *all, compare_u64);
+            uint32_t lowest = size + n;
+            for (uint32_t i = size + n; i-- > 0;) {
+                lowest = i >= size || sorted[i] != all[i] ? i : lowest;
+            }
+            lowest = n ? lowest : size;
+            assert_int_equal(k->u64_merge(sorted, size, items, n), lowest);
+            assert_true(memcmp(sorted, all, (size + n) * sizeof *all) == 0);
+        }
+    }
+    fence_destroy(&fence);
+}
+
 static void kernel_available__in_order__starts_with_ref_and_names_differ(void **state)
 {
     (void)state;
@@ -441,7 +479,7 @@ static void kernel_available__in_order__starts_with_ref_and_names_differ(void **
     const struct kernels *a, *b;
     for (size_t i = 0; (a = kernel_available(i)); i++) {
         assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_l1 &&
-                    a->bits_xor && a->bits_and);
+                    a->bits_xor && a->bits_and && a->u64_merge);
         for (size_t j = 0; j < i; j++) {
             b = kernel_available(j);
             assert_string_not_equal(a->name, b->name);
@@ -485,6 +523,7 @@ int main(void)
         cmocka_unit_test(bits_xor__every_width_and_stride__same_as_ref),
         cmocka_unit_test(bits_and__every_width_and_stride__same_as_ref),
         cmocka_unit_test(rows__extreme_bytes_at_the_largest_width__exact_sums),
+        cmocka_unit_test(u64_merge__every_size__same_as_sorting_everything),
         cmocka_unit_test(kernel_available__in_order__starts_with_ref_and_names_differ),
         cmocka_unit_test(kernel_table__annex_cpu__names_the_table),
     };
