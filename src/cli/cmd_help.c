@@ -8,7 +8,7 @@ static int run(struct session *session)
         return EXIT_OK;
     }
     if (session_has(session, OPTION_COMPLETION)) {
-        help_completion(session_option(session, OPTION_COMPLETION)->text);
+        completion_print(session_option(session, OPTION_COMPLETION)->text);
         return EXIT_OK;
     }
     if (session->arguments.n_operands == 0) {

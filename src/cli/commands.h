@@ -44,7 +44,8 @@ void target_indexes_free(annex_db *db, struct target_indexes *indexes);
 void help_short(void);
 void help_command(const struct command *command);
 void help_man(void);
-void help_completion(const char *shell);
+/* completion.c */
+void completion_print(const char *shell);
 
 /* ---- shared by commands -----------------------------------------------------------------------*/
 

@@ -1,6 +1,5 @@
 /*
- * help.c - help, the manual page and the completion of shells, all from the tables of commands and
- * options.
+ * help.c - help and the manual page, from the tables of commands and options.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -13,11 +12,6 @@
 #define HELP_INDENT 28
 
 static const char about[] = "Annex adds a vector index to the data you already have.";
-
-static bool takes(const struct command *command, const struct option *option)
-{
-    return (option->commands & (1u << command->id)) != 0;
-}
 
 static void heading(const char *text)
 {
@@ -79,7 +73,7 @@ void help_command(const struct command *command)
     print_lines(command->description, "  ");
     heading("Options");
     for (size_t i = 0; i < options_table_length; i++) {
-        if (takes(command, &options_table[i])) {
+        if (option_is_for(&options_table[i], command)) {
             print_option(&options_table[i]);
         }
     }
@@ -160,7 +154,7 @@ static void man_command(const struct command *command)
     putchar('\n');
     for (size_t i = 0; i < options_table_length; i++) {
         const struct option *option = &options_table[i];
-        if (takes(command, option) && option->commands != (1u << COMMAND_END) - 1) {
+        if (option_is_for(option, command) && option->commands != (1u << COMMAND_END) - 1) {
             man_option(option);
         }
     }
@@ -197,145 +191,4 @@ void help_man(void)
          ".TP\nXDG_CACHE_HOME\nWhere indexes inside databases are mapped from; ~/.cache unless set."
          " Everything there can be deleted at any time.\n"
          ".TP\nNO_COLOR\nNo bold text on terminals.");
-}
-
-/* ---- completion -------------------------------------------------------------------------------*/
-
-static void print_choices(const char *value)
-{
-    for (; *value != '\0'; value++) {
-        putchar(*value == '|' ? ' ' : *value);
-    }
-}
-
-static void bash_command(const struct command *command)
-{
-    printf("    %s)\n        case $previous in\n", command->name);
-    for (size_t i = 0; i < options_table_length; i++) {
-        const struct option *option = &options_table[i];
-        if (!takes(command, option) || option->kind == OPTION_IS_FLAG) {
-            continue;
-        }
-        printf("        --%s", option->name);
-        if (option->letter != 0) {
-            printf(" | -%c", option->letter);
-        }
-        if (option->kind == OPTION_IS_CHOICE) {
-            fputs(") words=\"", stdout);
-            print_choices(option->value);
-            puts("\" ;;");
-        } else {
-            puts(option->kind == OPTION_IS_FILE ? ") files=1 ;;" : ") ;;");
-        }
-    }
-    fputs("        *) files=1 words=\"", stdout);
-    for (size_t i = 0; i < options_table_length; i++) {
-        if (takes(command, &options_table[i])) {
-            printf(" --%s", options_table[i].name);
-        }
-    }
-    puts("\" ;;\n        esac\n        ;;");
-}
-
-static void completion_bash(void)
-{
-    puts("# Completion of annex for bash.\n"
-         "_annex()\n"
-         "{\n"
-         "    local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
-         "    local words= files=\n"
-         "    COMPREPLY=()\n"
-         "    if ((COMP_CWORD == 1)); then");
-    fputs("        words=\"", stdout);
-    for (size_t i = 0; i < COMMAND_END; i++) {
-        printf("%s%s", i > 0 ? " " : "", commands[i]->name);
-    }
-    puts("\"\n"
-         "    else\n"
-         "    case ${COMP_WORDS[1]} in");
-    for (size_t i = 0; i < COMMAND_HELP; i++) {
-        bash_command(commands[i]);
-    }
-    fputs("    help) words=\"--man --completion", stdout);
-    for (size_t i = 0; i < COMMAND_HELP; i++) {
-        printf(" %s", commands[i]->name);
-    }
-    puts("\" ;;\n"
-         "    esac\n"
-         "    fi\n"
-         "    if [[ $word == -* || -z $files ]]; then\n"
-         "        COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
-         "    else\n"
-         "        compopt -o filenames 2>/dev/null\n"
-         "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
-         "    fi\n"
-         "}\n"
-         "complete -F _annex annex");
-}
-
-static void completion_zsh(void)
-{
-    puts("#compdef annex\n"
-         "# Completion of annex for zsh, through the one for bash.\n"
-         "autoload -Uz bashcompinit && bashcompinit");
-    completion_bash();
-}
-
-/* Text in single quotes, as fish reads it. */
-static void fish_text(const char *text)
-{
-    putchar('\'');
-    for (; *text != '\0'; text++) {
-        if (*text == '\'' || *text == '\\') {
-            putchar('\\');
-        }
-        putchar(*text);
-    }
-    putchar('\'');
-}
-
-static void completion_fish(void)
-{
-    puts("# Completion of annex for fish.");
-    for (size_t i = 0; i < COMMAND_END; i++) {
-        printf("complete -c annex -n __fish_use_subcommand -f -a %s -d ", commands[i]->name);
-        fish_text(commands[i]->summary);
-        putchar('\n');
-    }
-    for (size_t c = 0; c < COMMAND_END; c++) {
-        for (size_t i = 0; i < options_table_length; i++) {
-            const struct option *option = &options_table[i];
-            if (!takes(commands[c], option)) {
-                continue;
-            }
-            printf("complete -c annex -n '__fish_seen_subcommand_from %s' -l %s", commands[c]->name,
-                   option->name);
-            if (option->letter != 0) {
-                printf(" -s %c", option->letter);
-            }
-            if (option->kind == OPTION_IS_CHOICE) {
-                fputs(" -x -a '", stdout);
-                print_choices(option->value);
-                putchar('\'');
-            } else if (option->kind == OPTION_IS_FILE) {
-                fputs(" -r", stdout);
-            } else if (option->kind != OPTION_IS_FLAG) {
-                fputs(" -x", stdout);
-            }
-            fputs(" -d ", stdout);
-            fish_text(option->help);
-            putchar('\n');
-        }
-    }
-}
-
-void help_completion(const char *shell)
-{
-    if (strcmp(shell, "bash") == 0) {
-        completion_bash();
-    } else if (strcmp(shell, "zsh") == 0) {
-        completion_zsh();
-    } else {
-        completion_fish();
-    }
 }

@@ -210,7 +210,7 @@ static const struct option *option_nearest(const struct command *command, const 
     for (size_t i = 0; i < options_table_length; i++) {
         const struct option *option = &options_table[i];
         size_t distance = unlikeness(name, option->name);
-        if ((option->commands & (1u << command->id)) != 0 && distance < least) {
+        if (option_is_for(option, command) && distance < least) {
             least = distance;
             nearest = option;
         }
@@ -235,7 +235,7 @@ static const struct option *option_find(const struct command *command, const cha
 {
     for (size_t i = 0; i < options_table_length; i++) {
         const struct option *option = &options_table[i];
-        if ((option->commands & (1u << command->id)) == 0) {
+        if (!option_is_for(option, command)) {
             continue;
         }
         if (letter != 0

@@ -131,6 +131,10 @@ extern const size_t options_table_length;
 /* Ordered by command_id. */
 extern const struct command *const commands[COMMAND_END];
 
+static inline bool option_is_for(const struct option *option, const struct command *command)
+{
+    return (option->commands & (1u << command->id)) != 0;
+}
 const struct command *command_find(const char *name);
 /* The command whose name is like `name`, NULL when none is. */
 const struct command *command_nearest(const char *name);

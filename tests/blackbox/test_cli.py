@@ -61,7 +61,7 @@ def test_manual_page_and_completion__know_every_command_and_option(annex, tmp_pa
         for command in COMMANDS:
             assert command in text
             for option in re.findall(r"^ .*--([a-z-]+)", annex("help", command).stdout, re.M):
-                assert f"l {option}" in text if shell == "fish" else f"--{option}" in text
+                assert (f"-l {option}" if shell == "fish" else f"--{option}") in text
                 assert option.replace("-", r"\-") in page
 
 

@@ -132,7 +132,7 @@ def test_compound_and_text_keys(annex, tmp_path):
 
 
 def test_keys_and_vectors_that_are_bytes(annex, tmp_path):
-    """Blob keys, text that is not UTF-8, vectors of bits, an index in a file beside the database."""
+    """Blob keys, text that is not UTF-8, vectors of bits, an index in a file of its own."""
     rng = np.random.default_rng(8)
     bits = rng.integers(0, 256, (50, 4), dtype=np.uint8)
     with sqlite3.connect(tmp_path / "k.db") as db:
