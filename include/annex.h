@@ -296,7 +296,12 @@ ANNEX_API annex_status annex_build(const annex_env *env, const annex_build_optio
 /* ---- An open index ----------------------------------------------------------------------------*/
 
 enum {
-    ANNEX_INDEX_VERIFY = 1 /* read the whole file once and compare every checksum */
+    ANNEX_INDEX_VERIFY = 1, /* read the whole file once and compare every checksum */
+    /*
+     * Read the file into memory of huge pages where the system has them, instead of mapping it: opening
+     * takes as long as reading, searches are some 10 % faster, and the memory is not shared.
+     */
+    ANNEX_INDEX_LOAD = 2
 };
 
 /*

@@ -156,7 +156,7 @@ static int run(struct session *session)
     annex_error error = {0};
     annex_index *index = NULL;
     struct evaluation evaluation = {.session = session};
-    annex_status status = target_open_index(session, 0, &index, &error);
+    annex_status status = target_open_index(session, ANNEX_INDEX_LOAD, &index, &error);
     if (status == ANNEX_OK) {
         evaluation.index = index;
         status = prepare(&evaluation, &error);

@@ -73,6 +73,25 @@ annex_status index_new(const annex_env *env, struct segment *segment, void *imag
     return status;
 }
 
+/* Copies the image of an opened file into memory and opens it there. */
+static annex_status load_segment(struct segment *mapped, void **image, uint64_t *bytes,
+                                 struct segment **segment, annex_error *error)
+{
+    annex_env env = mapped->env;
+    *bytes = mapped->image_bytes;
+    annex_status status = memory_new_raw(&env, *bytes, 1, image, error);
+    if (!status) {
+        memcpy(*image, mapped->image, *bytes);
+        status = segment_open_image(&env, *image, *bytes, segment, error);
+    }
+    segment_close(mapped);
+    if (status) {
+        memory_free(&env, *image, *bytes, 1);
+        *image = NULL;
+    }
+    return status;
+}
+
 static annex_status open_segment(const annex_env *env, struct segment *segment, unsigned flags,
                                  annex_index **index, annex_error *error)
 {
@@ -83,7 +102,12 @@ static annex_status open_segment(const annex_env *env, struct segment *segment, 
             return status;
         }
     }
-    return index_new(env, segment, NULL, 0, index, error);
+    void *image = NULL;
+    uint64_t bytes = 0;
+    if (flags & ANNEX_INDEX_LOAD) {
+        TRY(load_segment(segment, &image, &bytes, &segment, error));
+    }
+    return index_new(env, segment, image, bytes, index, error);
 }
 
 annex_status annex_index_open(const annex_env *env, const char *path, unsigned flags,
@@ -135,6 +159,8 @@ const void *index_raw(const annex_index *index, uint32_t slot)
 void annex_index_describe(const annex_index *index, annex_index_info *info)
 {
     const struct segment_header *header = &index->header;
+    pthread_rwlock_t *lock = &((annex_index *)(uintptr_t)index)->lock;
+    pthread_rwlock_rdlock(lock);
     *info = (annex_index_info){
         .metric = (annex_metric)header->metric,
         .dimension = header->dimension,
@@ -156,4 +182,5 @@ void annex_index_describe(const annex_index *index, annex_index_info *info)
         info->raw_bytes = (uint64_t)index->slots * codec_vector_bytes(&index->codec);
     }
     memcpy(info->recall_points, index->recall, sizeof index->recall);
+    pthread_rwlock_unlock(lock);
 }
