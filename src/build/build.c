@@ -28,9 +28,17 @@ static annex_status check_options(const annex_build_options *options, annex_erro
                          "the degree is %" PRIu32 ", expected a multiple of 8 from 8 to %d",
                          options->degree, GRAPH_MAX_DEGREE);
     }
-    if (options->effort > 4096) {
-        return error_set(error, ANNEX_INVALID, "the build effort is %" PRIu32 ", expected 1 to 4096",
-                         options->effort);
+    uint32_t least = (options->degree ? options->degree : BUILD_DEGREE) / 2;
+    if (options->effort && (options->effort < least || options->effort > BUILD_MAX_EFFORT)) {
+        return error_set(error, ANNEX_INVALID,
+                         "the build effort is %" PRIu32 ", expected %" PRIu32 " (half the degree) to %d",
+                         options->effort, least, BUILD_MAX_EFFORT);
+    }
+    if ((unsigned)options->family > ANNEX_GRAPH || (unsigned)options->raw > ANNEX_RAW_NONE ||
+        (unsigned)options->key_kind > ANNEX_KEY_BYTES) {
+        return error_set(error, ANNEX_INVALID,
+                         "family %d, raw %d or key kind %d is none that annex.h names",
+                         (int)options->family, (int)options->raw, (int)options->key_kind);
     }
     return ANNEX_OK;
 }
@@ -68,6 +76,17 @@ static void choose(struct builder *builder)
 
 /* ---- linking ---------------------------------------------------------------------------------*/
 
+/* A row with twins stays in the graph when it is held back: it stands for them. */
+static bool is_held_back(const struct builder *builder, uint32_t slot)
+{
+    uint64_t row = builder->raw_row ? builder->raw_row[slot] : slot;
+    bool held = false;
+    for (uint32_t h = 0; h < builder->n_held_rows && !held; h++) {
+        held = builder->held[h].row == row;
+    }
+    return held && (!builder->same || builder->same[slot] == slot);
+}
+
 /* A seeded order in which the rows held back come last. */
 static void shuffle_linked(struct builder *builder)
 {
@@ -80,12 +99,7 @@ static void shuffle_linked(struct builder *builder)
         linked[j] = swap;
     }
     for (uint32_t i = 0; i < n - builder->n_held;) {
-        uint64_t row = builder->raw_row ? builder->raw_row[linked[i]] : linked[i];
-        bool held = false;
-        for (uint32_t h = 0; h < builder->n_held_rows && !held; h++) {
-            held = builder->held[h].row == row;
-        }
-        if (held) {
+        if (is_held_back(builder, linked[i])) {
             uint32_t last = n - ++builder->n_held;
             uint32_t swap = linked[last];
             linked[last] = linked[i];

@@ -12,6 +12,7 @@
  */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "build/change.h"
@@ -52,15 +53,12 @@ static annex_status check_vectors(const annex_index *index, const annex_batch *b
     uint32_t dimension = index->codec.dimension;
     for (size_t i = 0; !codec_is_bits(index->codec.metric) && i < batch->n; i++) {
         const float *vector = (const float *)batch->vectors + i * dimension;
-        for (uint32_t j = 0; j < dimension; j++) {
-            if (!isfinite(vector[j])) {
-                char text[64];
-                return error_set(error, ANNEX_INVALID,
-                                 "element %" PRIu32 " of the vector with key %s is %s; vectors must "
-                                 "be finite numbers",
-                                 j, key_text(batch_key(index, batch, i), text),
-                                 isnan(vector[j]) ? "NaN" : "infinite");
-            }
+        bool zero;
+        if (!codec_accepts(index->codec.metric, vector, dimension, &zero)) {
+            char text[64], what[96];
+            snprintf(what, sizeof what, "the vector with key %s",
+                     key_text(batch_key(index, batch, i), text));
+            return codec_refuse(vector, dimension, what, error);
         }
     }
     return ANNEX_OK;

@@ -3,7 +3,7 @@
  * about all rows, and holds a random few back (reservoir sampling: Vitter, TOMS 1985, algorithm R).
  */
 #include <inttypes.h>
-#include <math.h>
+#include <stdio.h>
 
 #include "build/build.h"
 
@@ -18,21 +18,12 @@ static struct key_view batch_key(const struct builder *builder, const annex_batc
     return (struct key_view){.number = batch->keys ? batch->keys[i] : (int64_t)row};
 }
 
-static annex_status check_vector(const struct builder *builder, const float *vector,
-                                 struct key_view key, bool *zero, annex_error *error)
+static annex_status refuse_vector(const struct builder *builder, const float *vector,
+                                  struct key_view key, annex_error *error)
 {
-    char text[64];
-    *zero = true;
-    for (uint32_t j = 0; j < builder->options.dimension; j++) {
-        if (!isfinite(vector[j])) {
-            return error_set(error, ANNEX_INVALID,
-                             "element %" PRIu32 " of the vector with key %s is %s; vectors must be "
-                             "finite numbers, or NULL to leave the row out",
-                             j, key_text(key, text), isnan(vector[j]) ? "NaN" : "infinite");
-        }
-        *zero = *zero && vector[j] == 0;
-    }
-    return ANNEX_OK;
+    char text[64], what[96];
+    snprintf(what, sizeof what, "the vector with key %s", key_text(key, text));
+    return codec_refuse(vector, builder->options.dimension, what, error);
 }
 
 static annex_status hold_out(struct builder *builder, const float *vector, uint64_t *random,
@@ -61,8 +52,9 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
         const char *vector = (const char *)batch->vectors + i * builder->vector_bytes;
         struct key_view key = batch_key(builder, batch, i, row + i);
         bool zero = false;
-        if (!builder->bits) {
-            TRY(check_vector(builder, (const float *)vector, key, &zero, error));
+        if (!builder->bits && !codec_accepts(builder->options.metric, (const float *)vector,
+                                             builder->options.dimension, &zero)) {
+            return refuse_vector(builder, (const float *)vector, key, error);
         }
         if (zero && builder->options.metric == ANNEX_COSINE) {
             builder->skipped++;

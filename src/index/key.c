@@ -73,15 +73,25 @@ const char *key_text(struct key_view key, char text[64])
 
 /* ---- public ----------------------------------------------------------------------------------*/
 
+/* The lock is not part of an index's value. */
+static void lock_for_reading(const annex_index *index)
+{
+    pthread_rwlock_rdlock(&((annex_index *)(uintptr_t)index)->lock);
+}
+
+static void unlock(const annex_index *index)
+{
+    pthread_rwlock_unlock(&((annex_index *)(uintptr_t)index)->lock);
+}
+
 static annex_status find(const annex_index *index, struct key_view key, uint32_t *row,
                          annex_error *error)
 {
     char text[64];
     *row = 0;
-    annex_index *mutable = (annex_index *)(uintptr_t)index; /* the lock is not part of its value */
-    pthread_rwlock_rdlock(&mutable->lock);
+    lock_for_reading(index);
     bool found = key_find(index, key, row);
-    pthread_rwlock_unlock(&mutable->lock);
+    unlock(index);
     if (!found) {
         return error_set(error, ANNEX_NOT_FOUND, "no row has the key %s", key_text(key, text));
     }
@@ -129,9 +139,13 @@ annex_status annex_index_key(const annex_index *index, uint32_t row, int64_t *ke
 {
     *key = 0;
     TRY(require_kind(index, ANNEX_KEY_INTEGER, error));
-    TRY(require_row(index, row, error));
-    *key = index->keys[row];
-    return ANNEX_OK;
+    lock_for_reading(index);
+    annex_status status = require_row(index, row, error);
+    if (!status) {
+        *key = index->keys[row];
+    }
+    unlock(index);
+    return status;
 }
 
 annex_status annex_index_key_bytes(const annex_index *index, uint32_t row, const void **key,
@@ -140,22 +154,28 @@ annex_status annex_index_key_bytes(const annex_index *index, uint32_t row, const
     *key = NULL;
     *bytes = 0;
     TRY(require_kind(index, ANNEX_KEY_BYTES, error));
-    TRY(require_row(index, row, error));
-    struct key_view view = key_of(index, row);
-    *key = view.bytes;
-    *bytes = view.n_bytes;
-    return ANNEX_OK;
+    lock_for_reading(index);
+    annex_status status = require_row(index, row, error);
+    if (!status) {
+        struct key_view view = key_of(index, row);
+        *key = view.bytes;
+        *bytes = view.n_bytes;
+    }
+    unlock(index);
+    return status;
 }
 
 annex_status annex_index_vector(const annex_index *index, uint32_t row, void *vector,
                                 annex_error *error)
 {
-    TRY(require_row(index, row, error));
-    const void *raw = index_raw(index, row);
+    lock_for_reading(index);
+    annex_status status = require_row(index, row, error);
+    const void *raw = status ? NULL : index_raw(index, row);
     if (raw) {
         memcpy(vector, raw, codec_vector_bytes(&index->codec));
-    } else {
+    } else if (!status) {
         codec_decode(&index->codec, index_code(index, row), vector);
     }
-    return ANNEX_OK;
+    unlock(index);
+    return status;
 }

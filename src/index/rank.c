@@ -82,6 +82,7 @@ static annex_status from_fetch(annex_index *index, struct scratch *scratch,
                 codec_normalize((float *)vector, (float *)vector, index->codec.dimension);
         }
         items[i].order = codec_exact(&scratch->query, vector);
+        present[i] = present[i] && !isnan(items[i].order); /* no distance: nothing to be found */
     }
     return ANNEX_OK;
 }

@@ -28,16 +28,12 @@ struct plan {
 
 static annex_status check_query(const annex_index *index, const float *vector, annex_error *error)
 {
-    bool zero = true;
-    for (uint32_t j = 0; j < index->codec.dimension; j++) {
-        if (!isfinite(vector[j])) {
-            return error_set(error, ANNEX_INVALID,
-                             "element %u of the query is %s; vectors must be finite numbers", j,
-                             isnan(vector[j]) ? "NaN" : "infinite");
-        }
-        zero = zero && vector[j] == 0;
+    annex_metric metric = index->codec.metric;
+    bool zero;
+    if (!codec_accepts(metric, vector, index->codec.dimension, &zero)) {
+        return codec_refuse(vector, index->codec.dimension, "the query", error);
     }
-    if (zero && index->codec.metric == ANNEX_COSINE) {
+    if (zero && metric == ANNEX_COSINE) {
         return error_set(error, ANNEX_INVALID,
                          "the query is a zero vector, which has no cosine distance to anything");
     }
@@ -116,8 +112,9 @@ static uint32_t choose_window(const annex_index *index, const annex_search_optio
     if (rows == 0) {
         return 0;
     }
-    /* The recall table is for k = 10; more neighbours need a window that holds them. */
-    double window = MAX((double)effort, (double)k + (double)k / 2) * index->slots / (double)rows;
+    /* The recall table is for k = 10; more neighbours need a wider window for the same recall. */
+    size_t more = options->effort || k <= INDEX_CALIBRATED_K ? 0 : (k - INDEX_CALIBRATED_K) * 3 / 2;
+    double window = MAX((double)effort + (double)more, (double)k) * index->slots / (double)rows;
     if (window * ROWS_PER_STEP >= (double)rows) {
         return 0;
     }
@@ -285,13 +282,20 @@ static annex_status search_locked(struct search_job *job, size_t n_queries, anne
     return status;
 }
 
+static void clear_found(size_t *found, size_t n_queries)
+{
+    for (size_t i = 0; i < n_queries; i++) {
+        found[i] = 0;
+    }
+}
+
 annex_status annex_index_search(const annex_index *index, const void *queries, size_t n_queries,
                                 size_t k, const annex_search_options *options, annex_hit *hits,
                                 size_t *found, annex_error *error)
 {
     const annex_search_options defaults = ANNEX_SEARCH_OPTIONS_INIT;
     options = options ? options : &defaults;
-    memset(found, 0, n_queries * sizeof *found);
+    clear_found(found, n_queries);
     TRY(check_options(options, error));
     if (options->stats) {
         *options->stats = (annex_search_stats){0};
@@ -307,6 +311,9 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
     job.plan.window = choose_window(index, options, job.plan.k);
     annex_status status = search_locked(&job, n_queries, error);
     pthread_rwlock_unlock(&self->lock);
+    if (status) {
+        clear_found(found, n_queries);
+    }
     return status;
 }
 
@@ -324,7 +331,7 @@ static annex_status within_items(annex_index *index, struct scratch *scratch, co
     }
     codec_query_set(&scratch->query, query);
     bool walk = options->effort && options->effort != ANNEX_EFFORT_EXACT &&
-                index->header.family == ANNEX_GRAPH;
+                index->header.family == ANNEX_GRAPH && index->slots > 0;
     if (walk) {
         struct plan plan = {.index = index, .options = options};
         uint32_t window = MIN(options->effort, index->slots);
@@ -353,6 +360,9 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     TRY(check_options(options, error));
     if (isnan(distance)) {
         return error_set(error, ANNEX_INVALID, "the distance is not a number");
+    }
+    if (options->stats) {
+        *options->stats = (annex_search_stats){0};
     }
     bool negative = distance < 0 && index->codec.metric != ANNEX_IP;
     annex_index *self = (annex_index *)(uintptr_t)index;
