@@ -27,6 +27,7 @@ static struct {
     double phase_start;
     double last_drawn;
     uint64_t phase_first; /* units done when the phase was first seen */
+    uint64_t last_done;
     const char *phase;
 } bar;
 
@@ -135,11 +136,12 @@ int progress_report(void *context, const char *phase, uint64_t done, uint64_t to
     if (bar.start == 0) {
         bar.start = now;
     }
-    if (bar.phase == NULL || strcmp(bar.phase, phase) != 0 || done < bar.phase_first) {
+    if (bar.phase == NULL || strcmp(bar.phase, phase) != 0 || done < bar.last_done) {
         bar.phase = phase;
         bar.phase_start = now;
         bar.phase_first = done;
     }
+    bar.last_done = done;
     if (now - bar.start >= QUIET_SECONDS && now - bar.last_drawn >= REDRAW_SECONDS) {
         draw(done, total, now);
     }
