@@ -106,7 +106,7 @@ static annex_status part_read(annex_db *db, struct catalog_index *index,
 {
     struct host *host = db->host;
     const char *content = NULL;
-    annex_value dead;
+    annex_value dead, recall;
     int64_t slots = host_integer(host, statement, 1);
     int64_t bytes = host_integer(host, statement, 2);
     *part = (struct catalog_part){.id = host_integer(host, statement, 0)};
@@ -121,6 +121,8 @@ static annex_status part_read(annex_db *db, struct catalog_index *index,
         return catalog_damaged(index, "a name in annex_part", error);
     }
     host->type->column(statement, 4, &dead);
+    host->type->column(statement, 7, &recall);
+    part->recall = recall.type == ANNEX_REAL ? recall.real : 0;
     size_t words = bitmap_words((size_t)slots);
     if (dead.type != ANNEX_NULL && dead.bytes != words * sizeof(uint64_t)) {
         return catalog_damaged(index, "the deleted rows in annex_part", error);
@@ -146,11 +148,11 @@ annex_status catalog_read_parts(annex_db *db, struct catalog_index *index, annex
     struct host_statement *statement = NULL;
     size_t capacity = 0;
     bool row = true;
-    annex_status status =
-        host_prepare(host, &statement, error,
-                     "SELECT id, slots, bytes, content, dead, file, family FROM %s.annex_part "
-                     "WHERE index_id = %lld ORDER BY id",
-                     index->schema_sql, (long long)index->id);
+    annex_status status = host_prepare(
+        host, &statement, error,
+        "SELECT id, slots, bytes, content, dead, file, family, recall FROM %s.annex_part "
+        "WHERE index_id = %lld ORDER BY id",
+        index->schema_sql, (long long)index->id);
     while (status == ANNEX_OK) {
         TRY_CLEANUP(host->type->step(statement, &row, error));
         if (!row) {

@@ -158,6 +158,7 @@ struct catalog_part {
     uint64_t content[2];
     const char *file; /* storage = file: its name beside the database; "" otherwise */
     const char *family;
+    double recall;  /* measured, of a search without options */
     uint64_t *dead; /* bitmap over slots */
     uint64_t n_dead;
     uint64_t *allowed;  /* neither dead nor in the delta */

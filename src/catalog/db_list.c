@@ -59,18 +59,21 @@ static annex_status list_look(annex_db *db, struct catalog_index *index, annex_e
 static void list_sum_parts(const struct catalog_index *index, annex_db_index *item)
 {
     uint64_t largest = 0;
+    double recall = 0;
     item->family = "flat";
     for (size_t i = 0; i < index->n_parts; i++) {
         const struct catalog_part *part = &index->parts[i];
         item->rows += part->slots - part->n_dead;
         item->dead_rows += part->n_dead;
         item->bytes += part->bytes;
+        recall += part->recall * (double)(part->slots - part->n_dead);
         if (part->slots >= largest) {
             largest = part->slots;
             item->family = strcmp(part->family, "graph") == 0 ? "graph" : "flat";
         }
     }
     item->segments = index->n_parts;
+    item->recall = item->rows > 0 ? recall / (double)item->rows : 1;
 }
 
 static annex_status list_describe(annex_db *db, struct catalog_index *index, struct arena *arena,
@@ -91,7 +94,6 @@ static annex_status list_describe(annex_db *db, struct catalog_index *index, str
     item->storage = definition->in_file ? "file" : "database";
     item->dimension = definition->dimension;
     list_sum_parts(index, item);
-    item->recall = item->family[0] == 'f' ? 1 : definition->recall; /* flat is exact */
     TRY(list_look(db, index, error));
     TRY(list_copy(arena, index->table, &item->table, error)); /* it may have been renamed */
     if (index->stale.message[0] != '\0') {

@@ -3,7 +3,7 @@
  * table that is indexed:
  *
  *   annex_index(id, name, version, seq, nonce, definition)
- *   annex_part(id, index_id, slots, bytes, content, dead, file, family)
+ *   annex_part(id, index_id, slots, bytes, content, dead, file, family, recall)
  *   annex_segment(part, chunk, data)
  *
  * Every change of an index goes with a new random version in annex_index, made by the host.
@@ -24,7 +24,8 @@ annex_status schema_create_tables(annex_db *db, const char *schema_sql, annex_er
     TRY(host_run(db->host, error,
                  "CREATE TABLE IF NOT EXISTS %s.annex_part(id INTEGER PRIMARY KEY, "
                  "index_id INTEGER NOT NULL, slots INTEGER NOT NULL, bytes INTEGER NOT NULL, "
-                 "content TEXT NOT NULL, dead BLOB, file TEXT NOT NULL, family TEXT NOT NULL)",
+                 "content TEXT NOT NULL, dead BLOB, file TEXT NOT NULL, family TEXT NOT NULL, "
+                 "recall REAL NOT NULL)",
                  schema_sql));
     return host_run(db->host, error,
                     "CREATE TABLE IF NOT EXISTS %s.annex_segment(part INTEGER NOT NULL, "
@@ -116,14 +117,15 @@ annex_status schema_insert_part(annex_db *db, struct catalog_index *index,
 {
     struct host *host = db->host;
     struct host_statement *statement = NULL;
+    annex_value recall = {.type = ANNEX_REAL, .real = part->recall};
     char content[CONTENT_TEXT_BYTES];
     bool row = false;
     annex_status status = ANNEX_OK;
-    TRY_CLEANUP(
-        host_prepare(host, &statement, error,
-                     "INSERT INTO %s.annex_part(index_id, slots, bytes, content, file, family) "
-                     "VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-                     index->schema_sql));
+    TRY_CLEANUP(host_prepare(
+        host, &statement, error,
+        "INSERT INTO %s.annex_part(index_id, slots, bytes, content, file, family, recall) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
+        index->schema_sql));
     TRY_CLEANUP(host_bind_integer(host, statement, 1, index->id, error));
     TRY_CLEANUP(host_bind_integer(host, statement, 2, (int64_t)part->slots, error));
     TRY_CLEANUP(host_bind_integer(host, statement, 3, (int64_t)part->bytes, error));
@@ -131,6 +133,7 @@ annex_status schema_insert_part(annex_db *db, struct catalog_index *index,
     TRY_CLEANUP(host_bind_text(host, statement, 4, content, error));
     TRY_CLEANUP(host_bind_text(host, statement, 5, part->file, error));
     TRY_CLEANUP(host_bind_text(host, statement, 6, part->family, error));
+    TRY_CLEANUP(host->type->bind(statement, 7, &recall, error));
     TRY_CLEANUP(host->type->step(statement, &row, error));
     part->id = host_integer(host, statement, 0);
     TRY_CLEANUP(host_finish_step(host, statement, error));

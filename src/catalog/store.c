@@ -376,6 +376,19 @@ static annex_status store_settle(annex_db *db, struct catalog_index *index,
     return ANNEX_OK;
 }
 
+/* What was measured at the effort that a search for this recall takes. */
+static double store_recall(const annex_index_info *info, double wanted)
+{
+    double best = 0;
+    if (info->family != ANNEX_GRAPH || info->n_recall_points == 0) {
+        return 1;
+    }
+    for (uint32_t i = 0; i < info->n_recall_points && best < wanted; i++) {
+        best = MAX(best, (double)info->recall_points[i].recall);
+    }
+    return best;
+}
+
 annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
                          annex_family family, annex_error *error)
 {
@@ -400,6 +413,7 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     part->slots = part->info.slots;
     part->bytes = part->info.bytes;
     part->family = part->info.family == ANNEX_GRAPH ? "graph" : "flat";
+    part->recall = store_recall(&part->info, definition->recall);
     memcpy(part->content, part->info.content, sizeof part->content);
     index->n_parts++; /* from here on it is released with the index */
     TRY_CLEANUP(memory_new(&db->env, bitmap_words(part->slots), 8, &part->dead, error));
