@@ -89,7 +89,7 @@ static void format_rate(double rate, char *text, size_t bytes)
         rate /= 1000;
         unit++;
     }
-    snprintf(text, bytes, rate < 100 ? "%.1f%s" : "%.0f%s", rate, units[unit]);
+    snprintf(text, bytes, rate < 100 ? "%.1f%s/s" : "%.0f%s/s", rate, units[unit]);
 }
 
 static void draw(uint64_t done, uint64_t total, double now)
@@ -103,15 +103,18 @@ static void draw(uint64_t done, uint64_t total, double now)
         cells[i] = i < (int)(share * BAR_CELLS) ? '#' : '-';
     }
     cells[BAR_CELLS] = '\0';
-    char speed[32], left[32] = "";
-    format_rate(rate, speed, sizeof(speed));
+    char speed[32] = "", left[32] = "";
+    if (rate > 0) {
+        memcpy(speed, ", ", 2);
+        format_rate(rate, speed + 2, sizeof(speed) - 2);
+    }
     if (rate > 0 && total > done) {
         uint64_t seconds = (uint64_t)((double)(total - done) / rate + 0.5);
         snprintf(left, sizeof(left), ", %" PRIu64 ":%02u left", seconds / 60,
                  (unsigned)(seconds % 60));
     }
     char line[256];
-    int length = snprintf(line, sizeof(line), "%-10s [%s] %3.0f %%, %s/s%s", bar.phase, cells,
+    int length = snprintf(line, sizeof(line), "%-10s [%s] %3.0f %%%s%s", bar.phase, cells,
                           100 * share, speed, left);
     unsigned columns = terminal_columns();
     if (length > 0 && (unsigned)length >= columns) {

@@ -231,12 +231,32 @@ def test_locked_database__5(annex, database):
     annex("optimize", database, "synsets_idx")
 
 
+def test_lost_trigger__answers_stay_right_and_sync_rebuilds(annex, database):
+    search = ["search", database, "--like", "5", "--effort", "exact", "--json"]
+    before = annex(*search).stdout
+    with sqlite3.connect(database) as db:
+        (name,) = db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchone()
+        db.execute(f"DROP TRIGGER {name}")
+    done = annex(*search)
+    assert done.stdout == before and "stale" in done.stderr
+    assert annex(*search, "--quiet").stderr == ""
+    info = json.loads(annex("info", database, "--json").stdout)
+    assert info["state"] == "stale" and "trigger" in info["reason"]
+    annex("check", database, code=4)
+    (synced,) = json.loads(annex("sync", database, "--json").stdout)
+    assert synced["rebuilt"] is True
+    annex("check", database)
+    assert annex(*search).stderr == ""
+
+
 def test_damaged_index_in_a_database__check_says_4(annex, database):
     with sqlite3.connect(database) as db:
         db.execute("UPDATE annex_segment SET data = zeroblob(length(data))")
     done = annex("check", database, "synsets_idx", "--json", code=4)
     (line,) = json.loads(done.stdout)
     assert line["ok"] is False and line["problem"]
+    annex("optimize", database, "synsets_idx")
+    annex("check", database)
 
 
 def test_a_file_that_is_no_database(annex, tmp_path):
