@@ -4,6 +4,12 @@ import numpy
 
 DIMENSION = 16
 LANGS = ["en", "de", "fr", "pt"]
+SEARCH = "SELECT key FROM annex_search('docs_idx', ?, "
+
+
+def keys(db, sql, *arguments):
+    """The first column of what a statement gives."""
+    return [row[0] for row in db.execute(sql, arguments)]
 
 
 class Docs:
@@ -11,6 +17,7 @@ class Docs:
 
     def __init__(self, db, n=600, seed=1, schema="main"):
         rng = numpy.random.default_rng(seed)
+        self.db = db
         self.table = f"{schema}.docs"
         self.vectors = {}
         self.rows = {}
@@ -29,6 +36,11 @@ class Docs:
         db.execute("BEGIN")
         db.executemany(f"INSERT INTO {self.table} VALUES (?,?,?,?)", rows)
         db.execute("COMMIT")
+
+    def create_index(self):
+        options = '{"metric":"l2"}'
+        self.db.execute("SELECT annex_create('docs_idx', 'docs', 'embedding', ?)", [options])
+        return self
 
     def query(self, seed):
         return numpy.random.default_rng(1000 + seed).standard_normal(DIMENSION).astype("<f4")

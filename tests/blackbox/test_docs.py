@@ -1,14 +1,14 @@
 """Runs what README.md and docs/*.md show.
 
-A document is run from top to bottom in a folder of its own that holds wordnet.db, a copy of the example
-database. Of its fenced blocks
+A document is run from top to bottom in a folder of its own that holds wordnet.db, a copy of the
+example database. Of its fenced blocks
 
     ```sql   goes to the sqlite3 shell on wordnet.db, with annex.so loaded
     ```sh    goes to bash, with the command `annex` on PATH
 
 and must succeed. A ```text block directly below is the output that must come, without regard to
-trailing spaces; `…` in it stands for any characters, a line of only `…` for any lines. Written on the
-line above a block,
+trailing spaces; `…` in it stands for any characters, a line of only `…` for any lines. Written on
+the line above a block,
 
     <!-- fails -->     it must fail, and the text below is its error
     <!-- not run -->   it is left out: what follows the words says why
@@ -71,12 +71,11 @@ def lines_of(output):
 
 def run_block(block, folder, environment):
     if block.language == "sql":
-        arguments = ["sqlite3", "-bail", "-batch", "-box", "-cmd", f".load {EXTENSION}", "wordnet.db"]
-        text = block.text
+        arguments = ["sqlite3", "-bail", "-batch", "-box", "-cmd", f".load {EXTENSION}"]
+        arguments.append("wordnet.db")
     else:
         arguments = ["bash", "-euo", "pipefail"]
-        text = block.text
-    return subprocess.run(arguments, input=text, cwd=folder, env=environment, text=True,
+    return subprocess.run(arguments, input=block.text, cwd=folder, env=environment, text=True,
                           capture_output=True, timeout=300)
 
 

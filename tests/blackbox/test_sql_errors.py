@@ -9,7 +9,7 @@ import time
 import numpy
 import pytest
 
-from sql_model import DIMENSION, Docs
+from sql_model import DIMENSION, Docs, keys
 
 
 @pytest.fixture
@@ -19,9 +19,7 @@ def db(connect):
 
 @pytest.fixture
 def docs(db):
-    docs = Docs(db)
-    db.execute("SELECT annex_create('docs_idx', 'docs', 'embedding', '{\"metric\":\"l2\"}')")
-    return docs
+    return Docs(db).create_index()
 
 
 def refusal(db, sql, *arguments):
@@ -33,10 +31,6 @@ def refusal(db, sql, *arguments):
     return sentence, caught.value.sqlite_errorcode & 0xFF
 
 
-def keys(db, sql, *arguments):
-    return [row[0] for row in db.execute(sql, arguments)]
-
-
 def schema(db):
     return db.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
@@ -45,7 +39,7 @@ SEARCH = "SELECT key FROM annex_search('docs_idx', ?, 10)"
 ZEROS = json.dumps([0] * DIMENSION)
 
 
-# ---- Arguments of a search -------------------------------------------------------------------------
+# ---- Arguments of a search -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sql, sentence", [
@@ -113,7 +107,7 @@ def test_error_in_the_middle_of_a_statement__names_the_query_and_spares_the_conn
     assert len(keys(db, sql)) == 4
 
 
-# ---- Arguments of the functions ----------------------------------------------------------------------
+# ---- Arguments of the functions ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sql, sentence", [
@@ -211,7 +205,7 @@ def test_function_of_annex_inside_an_index__is_refused(db, docs):
     assert len(keys(db, SEARCH, ZEROS)) == 10
 
 
-# ---- Schemas that are not trusted ------------------------------------------------------------------
+# ---- Schemas that are not trusted ----------------------------------------------------------------
 
 
 def test_functions_that_change_something__cannot_be_called_from_a_view_or_trigger(db, docs):
@@ -240,15 +234,14 @@ def test_untrusted_schema__may_not_search_but_the_user_may(db, docs):
     json.loads(keys(db, "SELECT annex_sync('docs_idx')")[0])
 
 
-# ---- Databases that cannot be written ----------------------------------------------------------------
+# ---- Databases that cannot be written ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["mode=ro", "immutable=1"])
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_read_only_database__is_searched_and_not_changed(db, connect, tmp_path, mode, journal):
     db.execute(f"PRAGMA journal_mode = {journal}")
-    docs = Docs(db)
-    db.execute("SELECT annex_create('docs_idx', 'docs', 'embedding', '{\"metric\":\"l2\"}')")
+    docs = Docs(db).create_index()
     query = docs.query(0)
     nearest = docs.nearest(query, 12)
     db.execute("DELETE FROM docs WHERE id = ?", [nearest[0]])
@@ -277,7 +270,7 @@ def test_query_only_connection__is_searched_and_not_changed(db, docs):
     assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
 
 
-# ---- Locks and interrupts ----------------------------------------------------------------------------
+# ---- Locks and interrupts ------------------------------------------------------------------------
 
 
 def test_database_locked_by_somebody_else__is_busy_and_still_searched(db, docs, connect):
@@ -346,7 +339,8 @@ def test_interrupted_search__leaves_the_connection_usable(large):
            " '{\"effort\":\"exact\"}') AS s")
     wait = min(time_to_interrupt(large, sql, 0.2) for _ in range(2))
     assert wait < 0.05
-    assert keys(large, "SELECT count(*) FROM annex_search('large_idx', annex_vector('large_idx', 7))") == [10]
+    one = "SELECT count(*) FROM annex_search('large_idx', annex_vector('large_idx', 7))"
+    assert keys(large, one) == [10]
 
 
 def test_progress_handler__stops_a_build(large):

@@ -1,4 +1,4 @@
-"""The SQL functions that need no index: annex_distance, annex_encode, annex_decode, annex_version."""
+"""The SQL functions that need no index: annex_distance, annex_encode and annex_decode."""
 
 import json
 import math
@@ -62,7 +62,9 @@ def test_blob_and_json__are_mixed_freely(db):
     assert value(db, "annex_distance('l2', ?, ' [0,\n0] ')", blob) == 5
 
 
-@pytest.mark.parametrize("format, dtype", [("f16", "<f2"), ("f64", "<f8"), ("i8", "i1"), ("u8", "u1")])
+@pytest.mark.parametrize("format, dtype", [
+    ("f16", "<f2"), ("f64", "<f8"), ("i8", "i1"), ("u8", "u1"),
+])
 def test_format_of_the_blobs__is_the_fourth_argument(db, format, dtype):
     a, b = numpy.array([[1, 2, 3], [4, 6, 3]], dtype)
     assert value(db, "annex_distance('l2', ?, ?, ?)", a.tobytes(), b.tobytes(), format) == 5
@@ -125,11 +127,12 @@ def test_bad_argument_of_distance__is_refused_in_one_sentence(db, sql, sentence)
     assert sentence in refusal(db, sql)
 
 
-# ---- annex_encode, annex_decode --------------------------------------------------------------------
+# ---- annex_encode, annex_decode ------------------------------------------------------------------
 
 
 def test_encode__gives_little_endian_f32(db):
-    assert value(db, "annex_encode('[1, -2.5, 3e-4]')") == numpy.array([1, -2.5, 3e-4], "<f4").tobytes()
+    encoded = numpy.array([1, -2.5, 3e-4], "<f4").tobytes()
+    assert value(db, "annex_encode('[1, -2.5, 3e-4]')") == encoded
     assert value(db, "annex_encode('[]')") == b""
 
 
@@ -148,7 +151,8 @@ def test_encode_to_floats__rounds_as_numpy_does(db, format, dtype):
 
 def test_encode_to_bf16__rounds_to_nearest_even(db):
     numbers = numpy.array([1, 1 + 2.0**-8, 1 + 3 * 2.0**-8, -3.14159, 1e38, 0], "<f4")
-    got = numpy.frombuffer(value(db, "annex_encode(?, 'bf16')", json.dumps(numbers.tolist())), "<u2")
+    blob = value(db, "annex_encode(?, 'bf16')", json.dumps(numbers.tolist()))
+    got = numpy.frombuffer(blob, "<u2")
     widened = (got.astype("<u4") << 16).view("<f4")
     assert widened.tolist()[:3] == [1, 1, 1 + 2.0**-6]
     assert widened == pytest.approx(numbers, rel=2.0**-8)
@@ -177,7 +181,8 @@ def test_decode__writes_as_few_digits_as_read_back_the_same(db):
 
 def test_decode__is_json_to_sqlite(db):
     assert value(db, "json_object('v', annex_decode(x'0000803f'))") == '{"v":[1]}'
-    assert value(db, "(SELECT sum(value) FROM json_each(annex_decode(annex_encode('[1,2,3]'))))") == 6
+    elements = "json_each(annex_decode(annex_encode('[1,2,3]')))"
+    assert value(db, f"(SELECT sum(value) FROM {elements})") == 6
 
 
 def test_null__is_neither_encoded_nor_decoded(db):
@@ -222,7 +227,8 @@ def test_pure_functions__serve_in_expression_indexes_and_generated_columns(db):
     db.execute("CREATE TABLE t(j TEXT, v BLOB GENERATED ALWAYS AS (annex_encode(j)) STORED)")
     db.execute("CREATE INDEX norm ON t(annex_distance('l2', v, '[0,0]'))")
     db.execute("INSERT INTO t(j) VALUES ('[3,4]'), ('[6,8]')")
-    assert db.execute("SELECT j FROM t WHERE annex_distance('l2', v, '[0,0]') > 7").fetchall() == [("[6,8]",)]
+    far = db.execute("SELECT j FROM t WHERE annex_distance('l2', v, '[0,0]') > 7").fetchall()
+    assert far == [("[6,8]",)]
 
 
 def test_version_and_isa__name_the_library_and_its_kernels(db):
