@@ -71,7 +71,7 @@ def test_terminal__progress_then_interrupt_leaves_the_old_file(tmp_path, annex, 
     sent = []
 
     def interrupt(child, text):
-        if b"%" in text and not sent:
+        if b"/s" in text and not sent:
             sent.append(child.send_signal(signal.SIGINT))
 
     arguments = ["build", many_rows, "-o", "my.annex", "--force", "--threads", "1"]
