@@ -1,4 +1,4 @@
-"""What the build leaves behind: names, exported symbols, needed libraries, the installed library."""
+"""What the build leaves behind: exported symbols, needed libraries, the installed library."""
 
 import json
 import os
