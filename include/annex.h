@@ -281,7 +281,8 @@ typedef struct annex_index annex_index;
  * lives in memory. The same rows, options and seed give the same bytes for any number of threads and
  * any processor.
  *
- * Rows are read twice. NaN and infinite elements are ANNEX_INVALID naming row and element; two rows
+ * Rows are read twice, a third time when vectors are stored; a source that gives other rows then is
+ * ANNEX_INVALID. So are NaN, infinite elements and, except under cosine, lengths above 4e18; two rows
  * with one key are ANNEX_INVALID; zero vectors under cosine are left out and counted in
  * annex_index_info.skipped. Zero rows make a valid, empty index.
  *

@@ -141,13 +141,50 @@ annex_status build_link(struct builder *builder, annex_error *error)
 
 /* ---- writing ---------------------------------------------------------------------------------*/
 
+struct raw_pass {
+    struct builder *builder;
+    struct segment_writer *writer;
+    float *unit;
+    uint64_t row;     /* of the source */
+    uint64_t written; /* rows of RAW */
+    uint64_t sum;
+};
+
+static annex_status write_raw_batch(struct raw_pass *pass, const annex_batch *batch,
+                                    annex_error *error)
+{
+    struct builder *builder = pass->builder;
+    size_t bytes = builder->vector_bytes;
+    bool cosine = builder->options.metric == ANNEX_COSINE;
+    for (size_t i = 0; i < batch->n; i++) {
+        const char *vector = (const char *)batch->vectors + i * bytes;
+        pass->sum += build_vector_hash(builder, vector, pass->row + i);
+        if (cosine && codec_normalize((const void *)vector, pass->unit, builder->options.dimension)) {
+            if (pass->written++ == builder->n) {
+                return build_source_changed(error);
+            }
+            TRY(segment_writer_append(pass->writer, SECTION_RAW, pass->unit, bytes, error));
+        }
+    }
+    pass->row += batch->n;
+    if (cosine) {
+        return ANNEX_OK;
+    }
+    pass->written += batch->n;
+    if (pass->written > builder->n) {
+        return build_source_changed(error);
+    }
+    return segment_writer_append(pass->writer, SECTION_RAW, batch->vectors, batch->n * bytes, error);
+}
+
 static annex_status write_raw(void *context, struct segment_writer *writer, annex_error *error)
 {
     struct builder *builder = context;
-    uint32_t dimension = builder->options.dimension;
-    float *unit;
-    TRY(memory_new(&builder->env, 1, builder->vector_bytes, &unit, error));
+    struct raw_pass pass = {.builder = builder, .writer = writer};
+    struct progress progress;
     annex_status status;
+    TRY(memory_new(&builder->env, 1, builder->vector_bytes, &pass.unit, error));
+    TRY_CLEANUP(progress_begin(&progress, &builder->env, "writing", builder->n, error));
     TRY_CLEANUP(builder->source->rewind(builder->source->context, error));
     for (;;) {
         annex_batch batch = {0};
@@ -155,21 +192,15 @@ static annex_status write_raw(void *context, struct segment_writer *writer, anne
         if (batch.n == 0) {
             break;
         }
-        if (builder->options.metric != ANNEX_COSINE) {
-            TRY_CLEANUP(segment_writer_append(writer, SECTION_RAW, batch.vectors,
-                                              batch.n * builder->vector_bytes, error));
-            continue;
-        }
-        for (size_t i = 0; i < batch.n; i++) {
-            const float *vector = (const float *)batch.vectors + i * dimension;
-            if (codec_normalize(vector, unit, dimension)) {
-                TRY_CLEANUP(segment_writer_append(writer, SECTION_RAW, unit, builder->vector_bytes,
-                                                  error));
-            }
-        }
+        TRY_CLEANUP(batch.vectors ? write_raw_batch(&pass, &batch, error)
+                                  : build_source_changed(error));
+        TRY_CLEANUP(progress_update(&progress, pass.written, error));
+    }
+    if (pass.written != builder->n || pass.sum != builder->vectors_sum) {
+        status = build_source_changed(error);
     }
 cleanup:
-    memory_free(&builder->env, unit, 1, builder->vector_bytes);
+    memory_free(&builder->env, pass.unit, 1, builder->vector_bytes);
     return status;
 }
 

@@ -46,6 +46,7 @@ struct builder {
     struct codec codec;
     struct codec_survey survey;
     float *center;      /* [dimension] */
+    uint64_t vectors_sum, keys_sum; /* of the first pass: what later ones must see again */
     uint32_t n;         /* rows that are indexed */
     uint64_t skipped;   /* zero vectors under cosine */
     uint8_t *codes;     /* [n x codec.row_bytes] */
@@ -67,6 +68,15 @@ struct builder {
     uint32_t n_recall;
     annex_family family;
 };
+
+/* Part of vectors_sum and keys_sum: does not depend on how rows are grouped into batches. */
+uint64_t build_vector_hash(const struct builder *builder, const void *vector, uint64_t row);
+uint64_t build_key_hash(struct key_view key, uint64_t row);
+/* The key of row i of a batch; `row` is its number in the source. */
+struct key_view build_batch_key(const struct builder *builder, const annex_batch *batch, size_t i,
+                                uint64_t row);
+/* ANNEX_INVALID: a later pass saw something else than the first. */
+annex_status build_source_changed(annex_error *error);
 
 annex_status build_survey(struct builder *builder, annex_error *error);
 annex_status build_encode(struct builder *builder, annex_error *error);

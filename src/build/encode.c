@@ -2,8 +2,6 @@
  * encode.c - the second pass over the source: codes every row, and finds by brute force the true
  * nearest rows of those held back.
  */
-#include <inttypes.h>
-
 #include "build/build.h"
 
 /* One batch of the source, worked on by several threads. */
@@ -13,6 +11,7 @@ struct encode_job {
     uint64_t row;   /* of the source, of the batch's first row */
     uint32_t first; /* slot of the batch's first row that is indexed */
     uint32_t n;     /* rows of the batch that are indexed */
+    uint64_t vectors_sum, keys_sum;
     float *units;   /* [n x dimension] vectors to code, when they are not the batch's own */
     struct query *queries; /* of the rows held back */
 };
@@ -27,25 +26,18 @@ static bool is_zero(const float *vector, size_t n)
     return true;
 }
 
-static annex_status put_key(struct builder *builder, const annex_batch *batch, size_t i,
-                            uint64_t row, uint32_t slot, uint64_t *key_bytes, annex_error *error)
+static annex_status put_key(struct builder *builder, struct key_view key, uint32_t slot,
+                            uint64_t *key_bytes, annex_error *error)
 {
-    if (builder->options.key_kind == ANNEX_KEY_INTEGER) {
-        builder->keys[slot] = batch->keys ? batch->keys[i] : (int64_t)(row + i);
-        return ANNEX_OK;
+    builder->keys[slot] = key.number;
+    if (key.bytes) {
+        if (key.n_bytes > builder->n_key_bytes - *key_bytes) {
+            return build_source_changed(error);
+        }
+        memcpy(builder->key_bytes + *key_bytes, key.bytes, key.n_bytes);
+        *key_bytes += key.n_bytes;
+        builder->keys[slot] = (int64_t)*key_bytes;
     }
-    uint64_t begin = i ? batch->key_ends[i - 1] : 0;
-    uint64_t bytes = batch->key_ends[i] - begin;
-    if (bytes > builder->n_key_bytes - *key_bytes) {
-        return error_set(error, ANNEX_INVALID,
-                         "the source gave other keys when it was read again; build again when "
-                         "nothing changes it");
-    }
-    if (bytes) {
-        memcpy(builder->key_bytes + *key_bytes, batch->key_bytes + begin, bytes);
-    }
-    *key_bytes += bytes;
-    builder->keys[slot] = (int64_t)*key_bytes;
     return ANNEX_OK;
 }
 
@@ -56,21 +48,30 @@ static annex_status gather(struct encode_job *job, uint64_t *key_bytes, annex_er
     uint32_t dimension = builder->options.dimension;
     bool cosine = builder->options.metric == ANNEX_COSINE;
     job->n = 0;
+    if (!job->batch->vectors ||
+        (builder->options.key_kind == ANNEX_KEY_BYTES && !job->batch->key_ends)) {
+        return build_source_changed(error);
+    }
     for (size_t i = 0; i < job->batch->n; i++) {
-        const float *vector = (const float *)job->batch->vectors + i * dimension;
+        uint64_t row = job->row + i;
+        struct key_view key = build_batch_key(builder, job->batch, i, row);
+        const void *given = (const char *)job->batch->vectors + i * builder->vector_bytes;
+        const float *vector = given;
+        job->vectors_sum += build_vector_hash(builder, given, row);
+        if (key.n_bytes > 65535) {
+            return build_source_changed(error);
+        }
+        job->keys_sum += build_key_hash(key, row);
         if (cosine && is_zero(vector, dimension)) {
             continue;
         }
         if (job->first + job->n >= builder->n) {
-            return error_set(error, ANNEX_INVALID,
-                             "the source gave more rows when it was read again than the %" PRIu32
-                             " before; build again when nothing changes it",
-                             builder->n);
+            return build_source_changed(error);
         }
         if (cosine) {
             codec_normalize(vector, job->units + (size_t)job->n * dimension, dimension);
         }
-        TRY(put_key(builder, job->batch, i, job->row, job->first + job->n, key_bytes, error));
+        TRY(put_key(builder, key, job->first + job->n, key_bytes, error));
         job->n++;
     }
     return ANNEX_OK;
@@ -190,11 +191,9 @@ static annex_status encode_batches(struct builder *builder, struct encode_job *j
         job->first += job->n;
         TRY_CLEANUP(progress_update(&progress, job->first, error));
     }
-    if (job->first != builder->n) {
-        status = error_set(error, ANNEX_INVALID,
-                           "the source gave %" PRIu32 " rows when it was read again and %" PRIu32
-                           " before; build again when nothing changes it",
-                           job->first, builder->n);
+    if (job->first != builder->n || job->vectors_sum != builder->vectors_sum ||
+        job->keys_sum != builder->keys_sum) {
+        status = build_source_changed(error);
     }
 cleanup:
     memory_free(env, job->units, units_rows, builder->vector_bytes);

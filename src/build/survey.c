@@ -7,8 +7,25 @@
 
 #include "build/build.h"
 
-static struct key_view batch_key(const struct builder *builder, const annex_batch *batch, size_t i,
-                                 uint64_t row)
+uint64_t build_vector_hash(const struct builder *builder, const void *vector, uint64_t row)
+{
+    return hash_bytes(vector, builder->vector_bytes, row);
+}
+
+uint64_t build_key_hash(struct key_view key, uint64_t row)
+{
+    return hash_mix(key_hash(key) + row);
+}
+
+annex_status build_source_changed(annex_error *error)
+{
+    return error_set(error, ANNEX_INVALID,
+                     "the source gave other rows when it was read again; build again when nothing "
+                     "changes it");
+}
+
+struct key_view build_batch_key(const struct builder *builder, const annex_batch *batch, size_t i,
+                                uint64_t row)
 {
     if (builder->options.key_kind == ANNEX_KEY_BYTES) {
         uint64_t begin = i ? batch->key_ends[i - 1] : 0;
@@ -48,10 +65,20 @@ static annex_status hold_out(struct builder *builder, const float *vector, uint6
 static annex_status survey_batch(struct builder *builder, const annex_batch *batch, uint64_t row,
                                  float *unit, uint64_t *random, annex_error *error)
 {
+    if (!batch->vectors || (builder->options.key_kind == ANNEX_KEY_BYTES && !batch->key_ends)) {
+        return error_set(error, ANNEX_INVALID, "the source gave %zu rows without %s", batch->n,
+                         batch->vectors ? "byte keys" : "vectors");
+    }
     for (size_t i = 0; i < batch->n; i++) {
         const char *vector = (const char *)batch->vectors + i * builder->vector_bytes;
-        struct key_view key = batch_key(builder, batch, i, row + i);
+        struct key_view key = build_batch_key(builder, batch, i, row + i);
         bool zero = false;
+        if (key.bytes && key.n_bytes > 65535) { /* also when ends do not ascend */
+            return error_set(error, ANNEX_INVALID,
+                             "a key has %zu bytes, expected at most 65535 bytes", key.n_bytes);
+        }
+        builder->vectors_sum += build_vector_hash(builder, vector, row + i);
+        builder->keys_sum += build_key_hash(key, row + i);
         if (!builder->bits && !codec_accepts(builder->options.metric, (const float *)vector,
                                              builder->options.dimension, &zero)) {
             return refuse_vector(builder, (const float *)vector, key, error);
@@ -63,10 +90,6 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
         if (builder->n == ANNEX_MAX_ROWS) {
             return error_set(error, ANNEX_FULL, "an index file holds at most %u rows; build several",
                              ANNEX_MAX_ROWS);
-        }
-        if (key.bytes && key.n_bytes > 65535) {
-            return error_set(error, ANNEX_INVALID,
-                             "a key has %zu bytes, expected at most 65535 bytes", key.n_bytes);
         }
         builder->n_key_bytes += key.n_bytes;
         if (builder->options.metric == ANNEX_COSINE) {
