@@ -119,6 +119,8 @@ def test_error_in_the_middle_of_a_statement__names_the_query_and_spares_the_conn
     ("annex_create('', 'docs', 'embedding')", "name"),
     ("annex_create(NULL, 'docs', 'embedding')", "name of the index must be text"),
     ("annex_create('x', 'docs', NULL)", "name of the column must be text"),
+    ("annex_create('x', 1.5, 'embedding')", "name of the table must be text, not a number"),
+    ("annex_create(x'78', 'docs', 'embedding')", "must be text, not a blob"),
     ("annex_create('x', 'docs', 'embedding', 5)", "options must be text"),
     ("annex_create('x' || char(0) || 'y', 'docs', 'embedding')", "zero byte"),
     ("annex_create('x', 'docs', 'embedding', '{')", "JSON"),
@@ -203,6 +205,19 @@ def test_function_of_annex_inside_an_index__is_refused(db, docs):
                       json.dumps({"where": where}))
     assert text
     assert len(keys(db, SEARCH, ZEROS)) == 10
+
+
+def test_call_of_annex_from_inside_annex__is_refused(db, docs):
+    """A trigger on a table of the catalog is the only way in; nothing is half done then."""
+    db.execute("DELETE FROM docs WHERE id = 1")
+    db.execute("CREATE TRIGGER inside AFTER DELETE ON annex_log_1 BEGIN"
+               " SELECT key FROM annex_search('docs_idx', '%s'); END" % ZEROS)
+    text, code = refusal(db, "SELECT annex_sync('docs_idx')")
+    assert "from inside a call of Annex" in text and code == sqlite3.SQLITE_ERROR
+    assert keys(db, "SELECT delta_rows FROM annex_indexes") == [1]
+    db.execute("DROP TRIGGER inside")
+    assert json.loads(keys(db, "SELECT annex_sync('docs_idx')")[0])["deleted"] == 1
+    assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
 
 
 # ---- Schemas that are not trusted ----------------------------------------------------------------

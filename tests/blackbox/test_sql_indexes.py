@@ -73,6 +73,36 @@ def test_compound_keys__come_back_as_key_and_key2(db):
     assert vector == [vectors[2, "doc-3"].tobytes()]
 
 
+def test_key_of_many_columns_and_types__comes_back_column_by_column(db):
+    columns = ["a", "b", "c", "d", "e", "f"]
+    rows = [(i, f"t{i}", bytes([i, 0, 255]), i + 0.5, -i, "x" * i) for i in range(12)]
+    vectors = numpy.random.default_rng(6).standard_normal((12, DIMENSION)).astype("<f4")
+    db.execute("CREATE TABLE t(a INTEGER, b TEXT, c BLOB, d REAL, e INTEGER, f TEXT, v BLOB,"
+               " UNIQUE(a, b, c, d, e, f))")
+    db.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)",
+                   [(*row, vector.tobytes()) for row, vector in zip(rows, vectors)])
+    db.execute("SELECT annex_create('t_idx', 't', 'v', ?)", [json.dumps({"key": columns})])
+    sql = "SELECT key, key2, key3, key4, key5, key6, key7 FROM annex_search('t_idx', ?, 1)"
+    for row, vector in zip(rows, vectors):
+        assert db.execute(sql, [vector.tobytes()]).fetchall() == [(*row, None)]
+        marks = ", ".join("?" * 6)
+        assert keys(db, f"SELECT annex_vector('t_idx', {marks})", *row) == [vector.tobytes()]
+
+
+def test_keys_of_mixed_types__are_filtered_by_two_lists_as_sqlite_compares(db):
+    mixed = [1, 2.5, "1", "a", "ab", b"a", b"ab", 2**53 + 1, -7]
+    vectors = numpy.random.default_rng(7).standard_normal((len(mixed), DIMENSION)).astype("<f4")
+    db.execute("CREATE TABLE t(k PRIMARY KEY, v BLOB)")
+    db.executemany("INSERT INTO t VALUES (?, ?)",
+                   [(key, vector.tobytes()) for key, vector in zip(mixed, vectors)])
+    db.execute("SELECT annex_create('t_idx', 't', 'v')")
+    sql = ("SELECT key FROM annex_search('t_idx', ?, 50) WHERE key IN"
+           " (1.0, 2.5, 'a', x'6162', 9007199254740993, 'zz', NULL) AND key IN"
+           " (2.5, 'a', 'b', x'61', x'6162', 1, 9007199254740992.0, 9007199254740993, -8)")
+    assert sorted(keys(db, sql, vectors[0].tobytes()), key=str) == sorted(
+        [1, 2.5, "a", b"ab", 2**53 + 1], key=str)
+
+
 # ---- Managing indexes ----------------------------------------------------------------------------
 
 
