@@ -52,20 +52,21 @@ annex_status arena_text(struct arena *arena, const char *text, size_t bytes, con
 annex_status arena_printf(struct arena *arena, const char **out, annex_error *error,
                           const char *format, ...)
 {
+    va_list arguments;
+    char *text = NULL;
     *out = NULL;
-    va_list arguments, again;
     va_start(arguments, format);
-    va_copy(again, arguments);
     int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    char *text = NULL;
-    annex_status status = arena_new(arena, (size_t)MAX(length, 0) + 1, 1, &text, error);
-    if (status == ANNEX_OK) {
-        vsnprintf(text, (size_t)MAX(length, 0) + 1, format, again);
-        *out = text;
+    if (length < 0) {
+        return error_set(error, ANNEX_INTERNAL, "cannot format text with \"%s\"", format);
     }
-    va_end(again);
-    return status;
+    TRY(arena_new(arena, (size_t)length + 1, 1, &text, error));
+    va_start(arguments, format);
+    vsnprintf(text, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    *out = text;
+    return ANNEX_OK;
 }
 
 void arena_free(struct arena *arena)

@@ -27,6 +27,10 @@ annex_status host_open(const annex_env *env, const char *target, unsigned flags,
 
 static annex_status host_prepare_list(struct host *host, struct host_statement **statement,
                                       annex_error *error, const char *format, va_list arguments)
+    __attribute__((format(printf, 4, 0)));
+
+static annex_status host_prepare_list(struct host *host, struct host_statement **statement,
+                                      annex_error *error, const char *format, va_list arguments)
 {
     va_list again;
     va_copy(again, arguments);
