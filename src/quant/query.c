@@ -173,12 +173,16 @@ void codec_query_set_row(struct query *query, const uint8_t *row)
         query->a = query->b = 0;
         return;
     }
+    uint8_t *restrict code = query->code; /* restrict: lets compilers do 16 bytes at a time */
+    uint32_t n = codec->code_bytes;
     int32_t sum = 0;
-    for (uint32_t j = 0; j < codec->code_bytes; j++) {
-        int8_t code = (int8_t)(row[j] ^ 0x80);
-        query->code[j] = (uint8_t)code;
-        sum += code;
+    for (uint32_t j = 0; j < n; j++) {
+        sum += code[j];
     }
+    for (uint32_t j = 0; j < n; j++) {
+        code[j] ^= 0x80; /* u8 around 128 -> s8 around 0 */
+    }
+    sum -= 128 * (int32_t)n;
     bool ip = codec->metric == ANNEX_IP;
     query->offset = 128 * sum;
     query->a = ip ? 2 * codec->max_norm * codec->max_norm : terms[1];
