@@ -34,11 +34,10 @@ cleanup:
 static annex_status catalog_name_table(struct catalog_index *index, const char *table,
                                        annex_error *error)
 {
-    const char *quoted = NULL;
     TRY(arena_text(&index->arena, table, strlen(table), &index->table, error));
-    TRY(host_quote(&index->arena, table, &quoted, error));
+    TRY(host_quote(&index->arena, table, &index->column_sql, error));
     return arena_printf(&index->arena, &index->table_sql, error, "%s.%s", index->schema_sql,
-                        quoted);
+                        index->column_sql);
 }
 
 annex_status catalog_name(annex_db *db, struct catalog_index *index, annex_error *error)
@@ -386,6 +385,31 @@ static annex_status catalog_check_where(annex_db *db, struct catalog_index *inde
     return ANNEX_OK;
 }
 
+/* After somebody changed the table: are the columns that the index is made of still there? */
+static annex_status catalog_check_columns(annex_db *db, struct catalog_index *index,
+                                          struct arena *scratch, annex_error *error)
+{
+    const struct definition *definition = &index->definition;
+    struct host_statement *statement = NULL;
+    const char *columns = NULL, *column = NULL;
+    annex_error why = {ANNEX_OK, ""};
+    TRY(source_key_list(index, scratch, &columns, error));
+    for (size_t i = 0; i < definition->n_watched; i++) {
+        TRY(source_column(index, scratch, definition->watched[i], &column, error));
+        TRY(arena_printf(scratch, &columns, error, "%s, %s", columns, column));
+    }
+    annex_status status =
+        host_prepare(db->host, &statement, &why, "SELECT %s FROM %s", columns, index->table_sql);
+    db->host->type->finish(statement);
+    if (status == ANNEX_HOST) {
+        return error_set(error, ANNEX_NOT_FOUND,
+                         "the table %s does not have the columns of index %s any more (%s); drop "
+                         "the index and create it again",
+                         index->table, index->name, why.message);
+    }
+    return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
+}
+
 annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
@@ -412,6 +436,9 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
                            "the table %s of index %s is gone; drop the index with annex_drop",
                            index->table, index->name);
         goto cleanup;
+    }
+    if (state != HOST_LOG_GOOD) {
+        TRY_CLEANUP(catalog_check_columns(db, index, &scratch, error));
     }
     if (index->definition.where[0] != '\0' && !index->where_checked) {
         TRY_CLEANUP(catalog_check_where(db, index, &scratch, error));

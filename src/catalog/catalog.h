@@ -184,6 +184,7 @@ struct catalog_index {
     const char *schema_sql; /* quoted */
     const char *table;      /* as it is called now */
     const char *table_sql;  /* quoted, with schema */
+    const char *column_sql; /* quoted, before the names of its columns */
     const char *log;        /* annex_log_<id> */
     const char *log_sql;    /* quoted, with schema */
     bool where_checked;     /* the condition was accepted by the host */
@@ -324,7 +325,10 @@ annex_status source_fetch_row(struct source_fetch *fetch, const annex_value *val
                               annex_error *error);
 void source_fetch_close(struct source_fetch *fetch);
 
-/* The key columns, quoted: "a", "b". */
+/* A column of the table, quoted: "docs"."a". */
+annex_status source_column(const struct catalog_index *index, struct arena *arena,
+                           const char *column, const char **out, annex_error *error);
+/* The key columns: "docs"."a", "docs"."b". */
 annex_status source_key_list(struct catalog_index *index, struct arena *arena, const char **out,
                              annex_error *error);
 

@@ -114,7 +114,7 @@ static annex_status filter_prepare(annex_db *db, struct catalog_index *index,
     annex_error why = {ANNEX_OK, ""};
     annex_status status = source_key_list(index, &scratch, &columns, error);
     TRY_CLEANUP(status);
-    TRY_CLEANUP(host_quote(&scratch, index->definition.keys[0], &first, error));
+    TRY_CLEANUP(source_column(index, &scratch, index->definition.keys[0], &first, error));
     status = host_prepare(db->host, statement, &why,
                           "SELECT %s FROM %s WHERE (%s\n) AND (%s\n) AND (%s%s)", columns,
                           index->table_sql, filter_has_where(request) ? request->where : "1",

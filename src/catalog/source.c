@@ -12,20 +12,32 @@
 
 enum { SOURCE_BATCH_BYTES = 1 << 19, SOURCE_BATCH_ROWS = 1024 };
 
-/* "a", "b" */
+/*
+ * Columns are always named with their table: a lone "name" that is no column is a text to SQLite,
+ * and every row would have the same key.
+ */
+annex_status source_column(const struct catalog_index *index, struct arena *arena,
+                           const char *column, const char **out, annex_error *error)
+{
+    const char *quoted = NULL;
+    *out = NULL;
+    TRY(host_quote(arena, column, &quoted, error));
+    return arena_printf(arena, out, error, "%s.%s", index->column_sql, quoted);
+}
+
 annex_status source_key_list(struct catalog_index *index, struct arena *arena, const char **out,
                              annex_error *error)
 {
     *out = "";
     for (size_t i = 0; i < index->shape.n_columns; i++) {
         const char *name = NULL;
-        TRY(host_quote(arena, index->definition.keys[i], &name, error));
+        TRY(source_column(index, arena, index->definition.keys[i], &name, error));
         TRY(arena_printf(arena, out, error, "%s%s%s", *out, i > 0 ? ", " : "", name));
     }
     return ANNEX_OK;
 }
 
-/* "a" = ?1 AND ...; the first term uses the index of the column, the second one its bytes. */
+/* "docs"."a" = ?1 AND ...; the first term uses the column's index, the second one its bytes. */
 static annex_status source_key_condition(struct catalog_index *index, struct arena *arena,
                                          const char **out, annex_error *error)
 {
@@ -33,7 +45,7 @@ static annex_status source_key_condition(struct catalog_index *index, struct are
     for (size_t i = 0; i < index->shape.n_columns; i++) {
         const char *name = NULL;
         const char *separator = i > 0 ? " AND " : "";
-        TRY(host_quote(arena, index->definition.keys[i], &name, error));
+        TRY(source_column(index, arena, index->definition.keys[i], &name, error));
         TRY(arena_printf(arena, out, error, "%s%s%s = ?%zu", *out, separator, name, i + 1));
         if (!index->shape.integer) {
             TRY(arena_printf(arena, out, error, "%s AND %s = ?%zu COLLATE BINARY", *out, name,
@@ -49,7 +61,7 @@ static annex_status source_prepare(annex_db *db, struct catalog_index *index, st
 {
     const char *where = index->definition.where;
     const char *column = NULL;
-    TRY(host_quote(arena, index->definition.column, &column, error));
+    TRY(source_column(index, arena, index->definition.column, &column, error));
     return host_prepare(db->host, statement, error, "SELECT %s%s%s FROM %s WHERE (%s) AND (%s\n)",
                         columns, columns[0] != '\0' ? ", " : "", column, index->table_sql,
                         condition[0] != '\0' ? condition : "1", where[0] != '\0' ? where : "1");
@@ -316,7 +328,7 @@ annex_status source_samples(annex_db *db, struct catalog_index *index, struct ar
     const char *column = NULL, *condition = NULL;
     bool row = true;
     *n = 0;
-    annex_status status = host_quote(arena, index->definition.column, &column, error);
+    annex_status status = source_column(index, arena, index->definition.column, &column, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(arena_printf(arena, &condition, error, "%s IS NOT NULL", column));
     TRY_CLEANUP(source_prepare(db, index, arena, "", condition, &statement, error));

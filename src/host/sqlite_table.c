@@ -396,6 +396,9 @@ annex_status sqlite_condition(struct host *host, const struct host_table *table,
     annex_status status = ANNEX_OK;
     int code = sqlite3_open(":memory:", &sandbox);
     if (code == SQLITE_OK) {
+        /* A name in double quotes is a column here, never a text: typing errors shall be found. */
+        sqlite3_db_config(sandbox, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+        sqlite3_db_config(sandbox, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
         code = condition_try(sandbox, table, where, &found);
     }
     if (code != SQLITE_OK) {

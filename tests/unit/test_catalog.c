@@ -252,7 +252,7 @@ static void condition__must_depend_on_one_row(void **state)
     static const char *const bad[] = {
         "{\"where\":\"id IN (SELECT 1)\"}", "{\"where\":\"id > random()\"}",
         "{\"where\":\"1) OR (1\"}",         "{\"where\":\"nope = 1\"}",
-        "{\"where\":\"id = (\"}",
+        "{\"where\":\"id = (\"}",           "{\"where\":\"\\\"lnag\\\" = 'en'\"}",
     };
     struct scene *scene = *state;
     scene_docs(scene, 10);

@@ -233,6 +233,30 @@ static void cut_log__is_noticed_and_mended(void **state)
     scene_compare_exact(scene, "id", "docs", 20);
 }
 
+static void renamed_column__is_never_a_wrong_answer(void **state)
+{
+    static const char *const renames[] = {
+        "ALTER TABLE docs RENAME COLUMN id TO number",
+        "ALTER TABLE docs RENAME COLUMN vec TO vector",
+        "ALTER TABLE docs RENAME COLUMN lang TO language",
+    };
+    struct scene *scene = *state;
+    float query[DIMENSION] = {1};
+    annex_db_request request = scene_request(query, 5);
+    annex_result *result = NULL;
+    for (size_t i = 0; i < ARRAY_LENGTH(renames); i++) {
+        scene_docs(scene, 30);
+        scene_create(scene, "{\"where\":\"\\\"lang\\\" = 'en'\"}");
+        scene_run(scene, renames[i]);
+        scene_refused(scene, annex_db_search(scene->db, "idx", &request, &result, &scene->error),
+                      ANNEX_NOT_FOUND, "drop the index and create it again");
+        scene_refused(scene, annex_db_sync(scene->db, "idx", NULL, &scene->error), ANNEX_NOT_FOUND,
+                      "drop the index and create it again");
+        scene_ok(scene, annex_db_drop(scene->db, "idx", &scene->error));
+        scene_run(scene, "DROP TABLE docs");
+    }
+}
+
 static void renamed_table__is_followed(void **state)
 {
     struct scene *scene = *state;
@@ -266,6 +290,7 @@ int main(void)
         SCENE(dropped_trigger__is_noticed_and_mended),
         SCENE(rebuilt_table__is_noticed_and_mended),
         SCENE(cut_log__is_noticed_and_mended),
+        SCENE(renamed_column__is_never_a_wrong_answer),
         SCENE(renamed_table__is_followed),
     };
     return cmocka_run_group_tests_name("catalog_fresh", tests, NULL, NULL);
