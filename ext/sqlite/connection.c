@@ -6,7 +6,7 @@
  *      SQLite disconnects virtual tables before it looks, so the annex_db is closed by
  *      connection_detach_table, which xDisconnect of every table of Annex calls.
  *      connection_begin therefore makes sure that at least one (annex_indexes) is connected.
- *   2. A module that is registered anew goes before its tables do, so tables hold references too.
+ *   2. SQLite may end a module before its tables, so tables hold references too.
  *   3. A connection that was not closed after all (a statement of the user was still open) opens a
  *      new annex_db with the next call.
  */

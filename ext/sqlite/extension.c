@@ -19,7 +19,8 @@ SQLITE_EXTENSION_INIT1
 /* sqlite3_vtab_in and sqlite3_vtab_rhs_value. */
 #define EXTENSION_LEAST_SQLITE 3038000
 
-int sqlite3_annex_init(sqlite3 *handle, char **message, const sqlite3_api_routines *api);
+__attribute__((visibility("default"))) int sqlite3_annex_init(sqlite3 *handle, char **message,
+                                                              const sqlite3_api_routines *api);
 
 static int extension_add_functions(sqlite3 *handle, struct connection *connection,
                                    const struct function *functions)
@@ -63,8 +64,20 @@ static int extension_add_tables(sqlite3 *handle, struct connection *connection)
     return SQLITE_OK;
 }
 
-__attribute__((visibility("default"))) int sqlite3_annex_init(sqlite3 *handle, char **message,
-                                                              const sqlite3_api_routines *api)
+/*
+ * Loading twice is loading once: functions in use by a statement cannot be registered anew, and the
+ * statement may be the one that loads, SELECT load_extension(…).
+ */
+static bool extension_is_loaded(sqlite3 *handle)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(handle, "SELECT annex_version()", -1, &statement, NULL);
+
+    sqlite3_finalize(statement);
+    return code == SQLITE_OK;
+}
+
+int sqlite3_annex_init(sqlite3 *handle, char **message, const sqlite3_api_routines *api)
 {
     int code;
     struct connection *connection;
@@ -75,16 +88,19 @@ __attribute__((visibility("default"))) int sqlite3_annex_init(sqlite3 *handle, c
                                    sqlite3_libversion());
         return SQLITE_ERROR;
     }
+    if (extension_is_loaded(handle)) {
+        return SQLITE_OK;
+    }
     connection = connection_new(handle);
     if (connection == NULL) {
         return SQLITE_NOMEM;
     }
-    code = extension_add_functions(handle, connection, vector_functions);
+    code = extension_add_tables(handle, connection);
     if (code == SQLITE_OK) {
         code = extension_add_functions(handle, connection, index_functions);
     }
     if (code == SQLITE_OK) {
-        code = extension_add_tables(handle, connection);
+        code = extension_add_functions(handle, connection, vector_functions);
     }
     connection_release(connection);
     return code;

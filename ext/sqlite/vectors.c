@@ -248,7 +248,7 @@ const struct function vector_functions[] = {
     {"annex_distance", 3, 4, VECTORS_PURE, vectors_distance},
     {"annex_encode", 1, 2, VECTORS_PURE, vectors_encode},
     {"annex_decode", 1, 2, VECTORS_PURE | SQLITE_RESULT_SUBTYPE, vectors_decode},
-    {"annex_version", 0, 0, VECTORS_PURE, vectors_version},
     {"annex_isa", 0, 0, SQLITE_INNOCUOUS, vectors_isa},
+    {"annex_version", 0, 0, VECTORS_PURE, vectors_version}, /* last: says that all are there */
     {NULL, 0, 0, 0, NULL},
 };

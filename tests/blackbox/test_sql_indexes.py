@@ -344,5 +344,6 @@ def test_connection_closed_with_open_cursors__lets_go_of_every_file(connect, tmp
 def test_extension_loaded_twice__works_as_once(db, docs, query):
     db.enable_load_extension(True)
     db.load_extension(str(EXTENSION))
-    db.load_extension(str(EXTENSION))
+    assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
+    db.execute("SELECT load_extension(?)", [str(EXTENSION)])
     assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
