@@ -12,6 +12,13 @@ def keys(db, sql, *arguments):
     return [row[0] for row in db.execute(sql, arguments)]
 
 
+def fill(db, sql, rows):
+    """executemany in one transaction: a commit waits for the disk."""
+    db.execute("BEGIN")
+    db.executemany(sql, rows)
+    db.execute("COMMIT")
+
+
 class Docs:
     """docs(id, lang, year, embedding): `n` rows with seeded vectors and gaps between their ids."""
 
@@ -33,9 +40,7 @@ class Docs:
                 self.rows[key] = row
         db.execute(f"CREATE TABLE {self.table}"
                    "(id INTEGER PRIMARY KEY, lang TEXT, year INTEGER, embedding BLOB)")
-        db.execute("BEGIN")
-        db.executemany(f"INSERT INTO {self.table} VALUES (?,?,?,?)", rows)
-        db.execute("COMMIT")
+        fill(db, f"INSERT INTO {self.table} VALUES (?,?,?,?)", rows)
 
     def create_index(self):
         options = '{"metric":"l2"}'

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sql_model import SEARCH, Docs, keys
+from sql_model import SEARCH, Docs, fill, keys
 
 
 @pytest.fixture
@@ -260,8 +260,8 @@ def test_exists_with_equal_key__asks_whether_a_row_is_among_the_nearest(db, docs
 def test_many_queries_from_a_table__are_answered_in_one_statement(db, docs):
     db.execute("CREATE TABLE queries(id INTEGER PRIMARY KEY, k INTEGER, embedding BLOB)")
     vectors = {i: docs.query(i) for i in range(30)}
-    db.executemany("INSERT INTO queries VALUES (?, ?, ?)",
-                   [(i, i % 5, vector.tobytes()) for i, vector in vectors.items()])
+    fill(db, "INSERT INTO queries VALUES (?, ?, ?)",
+         [(i, i % 5, vector.tobytes()) for i, vector in vectors.items()])
     db.execute("INSERT INTO queries VALUES (99, 10, NULL)")
     for source in ("queries AS q, annex_search('docs_idx', q.embedding, 10) AS s",
                    "annex_search('docs_idx', q.embedding, 10) AS s JOIN queries AS q",
@@ -275,7 +275,7 @@ def test_many_queries_from_a_table__are_answered_in_one_statement(db, docs):
 
 def test_all_queries_ordered_by_distance__are_merged(db, docs):
     db.execute("CREATE TABLE queries(embedding BLOB)")
-    db.executemany("INSERT INTO queries VALUES (?)", [(docs.query(i).tobytes(),) for i in range(8)])
+    fill(db, "INSERT INTO queries VALUES (?)", [(docs.query(i).tobytes(),) for i in range(8)])
     sql = ("SELECT s.distance FROM queries AS q, annex_search('docs_idx', q.embedding, 5) AS s"
            " ORDER BY s.distance LIMIT 12")
     want = sorted(d for i in range(8) for _, d in docs.distances(docs.query(i))[:5])[:12]
@@ -335,8 +335,8 @@ def test_order_limit_and_offset__are_right(db, docs, query, tail, pick):
 
 def test_rows_of_equal_distance__come_in_the_order_of_their_keys(db, docs, query):
     twin = docs.vectors[docs.nearest(query, 1)[0]].tobytes()
-    db.executemany("INSERT INTO docs VALUES (?, 'en', 2000, ?)",
-                   [(key, twin) for key in (5000, 2, 800)])
+    fill(db, "INSERT INTO docs VALUES (?, 'en', 2000, ?)",
+         [(key, twin) for key in (5000, 2, 800)])
     got = keys(db, SEARCH + "4)", query.tobytes())
     assert got == sorted(got) and {2, 800, 5000} < set(got)
     assert keys(db, "SELECT count(*) FROM (SELECT DISTINCT distance FROM"

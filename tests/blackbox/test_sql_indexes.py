@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from conftest import EXTENSION
-from sql_model import DIMENSION, SEARCH, Docs, keys
+from sql_model import DIMENSION, SEARCH, Docs, fill, keys
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_text_keys__come_back_and_filter(db):
     rows = [(f"k{i:03d}é", vector.tobytes())
             for i, vector in enumerate(rng.standard_normal((60, DIMENSION)).astype("<f4"))]
     db.execute("CREATE TABLE notes(name TEXT PRIMARY KEY, v BLOB) WITHOUT ROWID")
-    db.executemany("INSERT INTO notes VALUES (?, ?)", rows)
+    fill(db, "INSERT INTO notes VALUES (?, ?)", rows)
     db.execute("SELECT annex_create('notes_idx', 'notes', 'v')")
     sql = "SELECT key FROM annex_search('notes_idx', ?, 1)"
     for name, vector in rows[:10]:
@@ -56,8 +56,8 @@ def test_compound_keys__come_back_as_key_and_key2(db):
                for c in range(4) for i in range(15)}
     db.execute("CREATE TABLE chunks(collection INTEGER, id TEXT, v BLOB,"
                " PRIMARY KEY(collection, id))")
-    db.executemany("INSERT INTO chunks VALUES (?, ?, ?)",
-                   [(c, i, v.tobytes()) for (c, i), v in vectors.items()])
+    fill(db, "INSERT INTO chunks VALUES (?, ?, ?)",
+         [(c, i, v.tobytes()) for (c, i), v in vectors.items()])
     db.execute("SELECT annex_create('chunks_idx', 'chunks', 'v', ?)",
                [json.dumps({"key": ["collection", "id"]})])
     query = rng.standard_normal(DIMENSION).astype("<f4")
@@ -79,8 +79,8 @@ def test_key_of_many_columns_and_types__comes_back_column_by_column(db):
     vectors = numpy.random.default_rng(6).standard_normal((12, DIMENSION)).astype("<f4")
     db.execute("CREATE TABLE t(a INTEGER, b TEXT, c BLOB, d REAL, e INTEGER, f TEXT, v BLOB,"
                " UNIQUE(a, b, c, d, e, f))")
-    db.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)",
-                   [(*row, vector.tobytes()) for row, vector in zip(rows, vectors)])
+    fill(db, "INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)",
+         [(*row, vector.tobytes()) for row, vector in zip(rows, vectors)])
     db.execute("SELECT annex_create('t_idx', 't', 'v', ?)", [json.dumps({"key": columns})])
     sql = "SELECT key, key2, key3, key4, key5, key6, key7 FROM annex_search('t_idx', ?, 1)"
     for row, vector in zip(rows, vectors):
@@ -93,8 +93,8 @@ def test_keys_of_mixed_types__are_filtered_by_two_lists_as_sqlite_compares(db):
     mixed = [1, 2.5, "1", "a", "ab", b"a", b"ab", 2**53 + 1, -7]
     vectors = numpy.random.default_rng(7).standard_normal((len(mixed), DIMENSION)).astype("<f4")
     db.execute("CREATE TABLE t(k PRIMARY KEY, v BLOB)")
-    db.executemany("INSERT INTO t VALUES (?, ?)",
-                   [(key, vector.tobytes()) for key, vector in zip(mixed, vectors)])
+    fill(db, "INSERT INTO t VALUES (?, ?)",
+         [(key, vector.tobytes()) for key, vector in zip(mixed, vectors)])
     db.execute("SELECT annex_create('t_idx', 't', 'v')")
     sql = ("SELECT key FROM annex_search('t_idx', ?, 50) WHERE key IN"
            " (1.0, 2.5, 'a', x'6162', 9007199254740993, 'zz', NULL) AND key IN"
@@ -177,7 +177,7 @@ def test_columns_of_every_format__are_searched_by_blob_and_by_json(db, format, m
     rows = [json.dumps(row) for row in rng.integers(0, top, (80, DIMENSION)).tolist()]
     blob = "?2" if format == "json" else f"annex_encode(?2, '{format}')"
     db.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    db.executemany(f"INSERT INTO t VALUES (?1, {blob})", list(enumerate(rows)))
+    fill(db, f"INSERT INTO t VALUES (?1, {blob})", list(enumerate(rows)))
     db.execute("SELECT annex_create('t_idx', 't', 'v', ?)",
                [json.dumps({"metric": metric, "format": format})])
     assert keys(db, "SELECT format FROM annex_indexes") == [format]
