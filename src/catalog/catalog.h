@@ -12,7 +12,7 @@
  * segments, delta) is valid for one version and one last log row (seq, nonce), so that rollbacks,
  * other processes and old snapshots need no special care. When triggers or log are not as they
  * were left, the index is stale: answers come from the table itself until a sync rebuilds.
- * Files: definition rowkey column (words) - catalog schema store cache log source (what is kept) -
+ * Files: definition rowkey column (words) - catalog schema store sweep cache log source (kept) -
  * filter scan ranking result (answers) - db db_create db_search db_sync db_check db_list (verbs).
  */
 #ifndef ANNEX_CATALOG_H
@@ -250,7 +250,7 @@ annex_status schema_update_dead(annex_db *db, struct catalog_index *index,
 annex_status schema_delete_part(annex_db *db, struct catalog_index *index, int64_t part,
                                 annex_error *error);
 
-/* ---- cache.c, store.c: where the bytes of segments are ----------------------------------------*/
+/* ---- cache.c, store.c, sweep.c: where the bytes of segments are --------------------------------*/
 
 #define CONTENT_TEXT_BYTES 33
 
@@ -278,6 +278,8 @@ annex_status store_verify(annex_db *db, struct catalog_index *index, struct cata
                           annex_error *error);
 /* Removes files and cache entries of parts that are not used any more; best effort. */
 void store_remove(annex_db *db, struct catalog_index *index, const struct catalog_part *part);
+/* Removes files beside the database that no index names (sweep.c). */
+annex_status store_sweep(annex_db *db, const struct catalog_index *index, annex_error *error);
 /* The row of a key in a part, dead or not. */
 bool part_find(const struct catalog_part *part, const struct rowkey *key, uint32_t *row);
 bool part_is_dead(const struct catalog_part *part, uint32_t row);

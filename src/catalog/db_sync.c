@@ -329,10 +329,14 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
     if (report != NULL) {
         memset(report, 0, sizeof *report);
     }
+    bool alone = !db->host->type->in_transaction(db->host);
     TRY(sync_begin(db, name, &work.index, error));
     work.fold = (struct fold){.db = db, .index = work.index, .n_deleted = &work.report.deleted};
     work.fold.keys.integer = work.index->shape.integer;
     annex_status status = sync_run(&work, error);
+    if (status == ANNEX_OK && alone) {
+        status = store_sweep(db, work.index, error);
+    }
     if (status == ANNEX_OK) {
         status = db->host->type->commit(db->host, error);
     }

@@ -305,15 +305,17 @@ static annex_status store_temporary(annex_db *db, struct catalog_index *index, s
                                     const char **path, annex_error *error)
 {
     unsigned long long random = store_random(arena);
-    const char *name = NULL, *directory = NULL;
+    const char *directory = NULL, *file = NULL;
     *path = NULL;
-    TRY(arena_printf(arena, &name, error, "build-%016llx.annex", random));
-    if (index->definition.in_file) {
-        return store_beside(db, index, arena, name, path, error);
+    if (index->definition.in_file) { /* a name that store_sweep knows */
+        const uint64_t unique[2] = {random, 0};
+        TRY(store_file_name(db, index, unique, &file, error));
+        return store_beside(db, index, arena, file, path, error);
     }
     TRY(cache_directory(arena, &directory, error));
-    return directory[0] != '\0' ? arena_printf(arena, path, error, "%s/%s", directory, name)
-                                : ANNEX_OK;
+    return directory[0] != '\0'
+               ? arena_printf(arena, path, error, "%s/build-%016llx.annex", directory, random)
+               : ANNEX_OK;
 }
 
 static annex_status store_insert_chunks(annex_db *db, const struct catalog_index *index,

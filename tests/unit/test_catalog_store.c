@@ -75,6 +75,31 @@ static void files_beside_the_database__are_used_and_removed(void **state)
     scene_shell(scene, "test $(ls | grep -c annex-idx) = 0");
 }
 
+static void files_of_rolled_back_work__are_swept(void **state)
+{
+    struct scene *scene = *state;
+    annex_db *db = NULL;
+    scene_docs(scene, 100);
+    scene_create(scene, "{\"storage\":\"file\"}");
+    scene_shell(scene,
+                "touch docs.db.annex-mine docs.db.annex-idx-0123456789abcdef0123456789abcdeX "
+                "other.db.annex-idx-0123456789abcdef0123456789abcdef");
+    scene_ok(scene, annex_db_adopt_sqlite(&scene->env, scene->plain, &db, &scene->error));
+    scene_run(scene, "BEGIN; DELETE FROM docs WHERE id > 50");
+    scene_ok(scene,
+             annex_db_create(db, "idx2", "docs", "vec", "{\"storage\":\"file\"}", &scene->error));
+    scene_ok(scene, annex_db_optimize(db, "idx", NULL, &scene->error));
+    scene_run(scene, "ROLLBACK");
+    annex_db_close(db);
+    scene_shell(scene, "test $(ls | grep -c '^docs.db.annex-idx.*[0-9a-f]$') = 3");
+    scene_compare_exact(scene, "id", "docs", 200);
+    scene_ok(scene, annex_db_sync(scene->db, "idx", NULL, &scene->error));
+    scene_shell(scene, "test $(ls | grep -c '^docs.db.annex-idx.*[0-9a-f]$') = 1");
+    scene_shell(scene, "test $(ls | grep -c annex-) = 4");
+    scene_reopen(scene);
+    scene_compare_exact(scene, "id", "docs", 200);
+}
+
 static void read_only_database__is_searched(void **state)
 {
     struct scene *scene = *state;
@@ -236,6 +261,7 @@ int main(void)
         SCENE(cache__can_be_deleted_or_damaged_at_any_time),
         SCENE(damaged_chunks__cost_a_rebuild),
         SCENE(files_beside_the_database__are_used_and_removed),
+        SCENE(files_of_rolled_back_work__are_swept),
         SCENE(read_only_database__is_searched),
         SCENE(attached_schema__has_its_own_indexes),
         SCENE(immutable_database__is_searched),
