@@ -515,7 +515,10 @@ enum {
  */
 ANNEX_API annex_status annex_db_open(const annex_env *env, const char *target, unsigned flags,
                                      annex_db **db, annex_error *error);
-/* Uses a sqlite3 * of the caller, kept: its transaction, its snapshot, its interrupts. */
+/*
+ * Uses a sqlite3 * of the caller, kept: its transaction, its snapshot, its interrupts. Prepared
+ * statements stay open on it until annex_db_close, which must come before sqlite3_close.
+ */
 ANNEX_API annex_status annex_db_adopt_sqlite(const annex_env *env, void *connection, annex_db **db,
                                              annex_error *error);
 ANNEX_API void annex_db_close(annex_db *db);

@@ -250,7 +250,7 @@ annex_status schema_update_dead(annex_db *db, struct catalog_index *index,
 annex_status schema_delete_part(annex_db *db, struct catalog_index *index, int64_t part,
                                 annex_error *error);
 
-/* ---- cache.c, store.c, sweep.c: where the bytes of segments are --------------------------------*/
+/* ---- cache.c, store.c, sweep.c: where the bytes of segments are -------------------------------*/
 
 #define CONTENT_TEXT_BYTES 33
 
