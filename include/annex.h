@@ -3,8 +3,8 @@
  *
  * Three ways to use it, from the simplest to the most direct:
  *
- *   1. A database.   annex_db_open("docs.db"), annex_db_create(...), annex_db_search(...). The index
- *                    lives beside the rows it indexes and every answer is as fresh as the table.
+ *   1. A database.   annex_db_open("docs.db"), annex_db_create(...), annex_db_search(...). The
+ *                    index lives beside the rows it indexes; answers are as fresh as the table.
  *   2. A file.       annex_build(rows, "my.annex"), annex_index_open("my.annex"),
  *                    annex_index_search(...). For vectors that come from files or from a program.
  *   3. The parts.    Readers and writers of vector files, distances, text <-> vector.
@@ -18,8 +18,8 @@
  *   - Memory, files, threads and messages go through an annex_env. There is no global state; the
  *     library never prints, never exits, installs no signal handler.
  *   - Distances: smaller is nearer, under every metric. Ties are ordered by key.
- *   - One writer and any number of readers may use one annex_index at a time. An annex_db is used by
- *     one thread at a time, like the database connection that it wraps.
+ *   - One writer and any number of readers may use one annex_index at a time. An annex_db is used
+ *     by one thread at a time, like the database connection that it wraps.
  *   - Little-endian machines with 64-bit pointers.
  */
 #ifndef ANNEX_H
@@ -47,20 +47,20 @@ ANNEX_API const char *annex_version(void);
 /* Values are stable: new ones are added at the end. */
 typedef enum annex_status {
     ANNEX_OK = 0,
-    ANNEX_NOMEM = 1,        /* memory could not be allocated, or a budget does not allow it */
-    ANNEX_IO = 2,           /* the operating system failed to read, write or map */
-    ANNEX_DAMAGED = 3,      /* the content of a file contradicts itself or its checksum */
-    ANNEX_TOO_NEW = 4,      /* the file needs a newer Annex */
-    ANNEX_BUSY = 5,         /* somebody else holds a lock; try again */
-    ANNEX_INVALID = 6,      /* an argument or the data given are wrong: dimension, NaN, option … */
-    ANNEX_NOT_FOUND = 7,    /* the named index, table, file, key … does not exist */
-    ANNEX_EXISTS = 8,       /* the name is already taken */
-    ANNEX_UNSUPPORTED = 9,  /* a feature this build or this index does not have */
-    ANNEX_CANCELLED = 10,   /* the caller asked to stop, through annex_log.progress */
-    ANNEX_READ_ONLY = 11,   /* the database, file or handle cannot be written */
-    ANNEX_FULL = 12,        /* a limit of the format or the disk was reached */
-    ANNEX_HOST = 13,        /* the database answered with an error; its text is in the message */
-    ANNEX_INTERNAL = 14     /* a defect of Annex; the handle refuses further work */
+    ANNEX_NOMEM = 1,       /* memory could not be allocated, or a budget does not allow it */
+    ANNEX_IO = 2,          /* the operating system failed to read, write or map */
+    ANNEX_DAMAGED = 3,     /* the content of a file contradicts itself or its checksum */
+    ANNEX_TOO_NEW = 4,     /* the file needs a newer Annex */
+    ANNEX_BUSY = 5,        /* somebody else holds a lock; try again */
+    ANNEX_INVALID = 6,     /* an argument or the data given are wrong: dimension, NaN, option … */
+    ANNEX_NOT_FOUND = 7,   /* the named index, table, file, key … does not exist */
+    ANNEX_EXISTS = 8,      /* the name is already taken */
+    ANNEX_UNSUPPORTED = 9, /* a feature this build or this index does not have */
+    ANNEX_CANCELLED = 10,  /* the caller asked to stop, through annex_log.progress */
+    ANNEX_READ_ONLY = 11,  /* the database, file or handle cannot be written */
+    ANNEX_FULL = 12,       /* a limit of the format or the disk was reached */
+    ANNEX_HOST = 13,       /* the database answered with an error; its text is in the message */
+    ANNEX_INTERNAL = 14    /* a defect of Annex; the handle refuses further work */
 } annex_status;
 
 #define ANNEX_ERROR_BYTES 512
@@ -112,8 +112,8 @@ typedef struct annex_threads {
     /* How many threads the machine offers this process, at least 1. */
     unsigned (*count)(void *context);
     /*
-     * Calls work(argument, i) once for each i < n, if possible at the same time, and returns when all
-     * have returned. The calling thread takes part. May run them one after the other.
+     * Calls work(argument, i) once for each i < n, if possible at the same time, and returns when
+     * all have returned. The calling thread takes part. May run them one after the other.
      */
     void (*run)(void *context, unsigned n, void (*work)(void *argument, unsigned i),
                 void *argument);
@@ -126,9 +126,9 @@ typedef struct annex_log {
     void *context;
     void (*message)(void *context, annex_level level, const char *text);
     /*
-     * Called up to 50 times a second during long work, from the thread that made the call. `phase` is
-     * static text ("reading", "linking" …), `done` of `total` units of work. A value other than 0
-     * asks to stop: the call then returns ANNEX_CANCELLED and leaves everything as it was.
+     * Called up to 50 times a second during long work, from the thread that made the call. `phase`
+     * is static text ("reading", "linking" …), `done` of `total` units of work. A value other than
+     * 0 asks to stop: the call then returns ANNEX_CANCELLED and leaves everything as it was.
      */
     int (*progress)(void *context, const char *phase, uint64_t done, uint64_t total);
 } annex_log;
@@ -186,7 +186,8 @@ ANNEX_API annex_status annex_format_parse(const char *name, annex_format *format
 ANNEX_API size_t annex_vector_bytes(annex_metric metric, size_t dimension);
 
 /*
- * Widens `n` elements from `format` (not JSON, BITS) to f32. `from` needs no alignment. Borrows both.
+ * Widens `n` elements from `format` (not JSON, BITS) to f32. `from` needs no alignment. Borrows
+ * both.
  */
 ANNEX_API annex_status annex_vector_widen(annex_format format, const void *from, size_t n,
                                           float *to, annex_error *error);
@@ -263,27 +264,29 @@ typedef struct annex_build_options {
     annex_key_kind key_kind;
     annex_family family;
     annex_raw raw;
-    uint32_t degree;          /* neighbours a row, 8..128, multiple of 8; 0: chosen */
-    uint32_t effort;          /* candidates kept while linking, >= degree / 2; 0: chosen */
-    uint32_t threads;         /* 0: all; the result does not depend on it */
+    uint32_t degree;           /* neighbours a row, 8..128, multiple of 8; 0: chosen */
+    uint32_t effort;           /* candidates kept while linking, >= degree / 2; 0: chosen */
+    uint32_t threads;          /* 0: all; the result does not depend on it */
     uint64_t max_memory_bytes; /* ANNEX_NOMEM before work begins when it cannot suffice; 0: any */
     uint64_t seed;
 } annex_build_options;
 
-#define ANNEX_BUILD_OPTIONS_INIT \
-    { .struct_bytes = sizeof(annex_build_options), .metric = ANNEX_L2 }
+#define ANNEX_BUILD_OPTIONS_INIT                                        \
+    {                                                                   \
+        .struct_bytes = sizeof(annex_build_options), .metric = ANNEX_L2 \
+    }
 
 typedef struct annex_index annex_index;
 
 /*
- * Builds an index from `rows` and opens it. With a path the index is written to that file (temporary
- * file, sync, rename, sync of the directory: on failure an older file stays); without one (NULL) it
- * lives in memory. The same rows, options and seed give the same bytes for any number of threads and
- * any processor.
+ * Builds an index from `rows` and opens it. With a path the index is written to that file
+ * (temporary file, sync, rename, sync of the directory: on failure an older file stays); without
+ * one (NULL) it lives in memory. The same rows, options and seed give the same bytes for any number
+ * of threads and any processor.
  *
  * Rows are read twice, a third time when vectors are stored; a source that gives other rows then is
- * ANNEX_INVALID. So are NaN, infinite elements and, except under cosine, lengths above 4e18; two rows
- * with one key are ANNEX_INVALID; zero vectors under cosine are left out and counted in
+ * ANNEX_INVALID. So are NaN, infinite elements and, except under cosine, lengths above 4e18; two
+ * rows with one key are ANNEX_INVALID; zero vectors under cosine are left out and counted in
  * annex_index_info.skipped. Zero rows make a valid, empty index.
  *
  * Cost: about 100 us a row and thread at 384 dimensions. Memory: codes (dimension + 8 bytes) and
@@ -299,8 +302,9 @@ ANNEX_API annex_status annex_build(const annex_env *env, const annex_build_optio
 enum {
     ANNEX_INDEX_VERIFY = 1, /* read the whole file once and compare every checksum */
     /*
-     * Read the file into memory of huge pages where the system has them, instead of mapping it: opening
-     * takes as long as reading, searches are some 10 % faster, and the memory is not shared.
+     * Read the file into memory of huge pages where the system has them, instead of mapping it:
+     * opening takes as long as reading, searches are some 10 % faster, and the memory is not
+     * shared.
      */
     ANNEX_INDEX_LOAD = 2
 };
@@ -339,9 +343,9 @@ typedef struct annex_index_info {
     uint64_t raw_bytes; /* of which stored vectors */
     uint32_t degree;
     uint32_t default_effort;
-    int lossless;  /* codes hold the vectors exactly */
-    int has_raw;   /* vectors are stored, or the codes are lossless */
-    int dirty;     /* changed since it was opened or saved */
+    int lossless; /* codes hold the vectors exactly */
+    int has_raw;  /* vectors are stored, or the codes are lossless */
+    int dirty;    /* changed since it was opened or saved */
     uint32_t n_recall_points;
     annex_recall_point recall_points[ANNEX_MAX_RECALL_POINTS];
     uint64_t content[2]; /* checksum of the content: equal content, equal number */
@@ -351,8 +355,9 @@ ANNEX_API void annex_index_describe(const annex_index *index, annex_index_info *
 
 typedef struct annex_hit {
     double distance;
-    int64_t key;  /* integer keys; 0 for byte keys */
-    uint32_t row; /* for annex_index_key and the filters; stable until rows are inserted or deleted */
+    int64_t key; /* integer keys; 0 for byte keys */
+    uint32_t
+        row; /* for annex_index_key and the filters; stable until rows are inserted or deleted */
 } annex_hit;
 
 #define ANNEX_EFFORT_EXACT 0xffffffffu
@@ -366,16 +371,16 @@ typedef struct annex_search_stats {
 typedef struct annex_search_options {
     size_t struct_bytes; /* sizeof(annex_search_options) */
     /* How much work: one of the two, or neither for the default of the index. */
-    uint32_t effort; /* candidates kept, 1 … ; ANNEX_EFFORT_EXACT: every row is considered */
-    double recall;   /* 0 < recall <= 1: the least effort that measured at least this */
+    uint32_t effort;  /* candidates kept, 1 … ; ANNEX_EFFORT_EXACT: every row is considered */
+    double recall;    /* 0 < recall <= 1: the least effort that measured at least this */
     uint32_t threads; /* for several queries; 0: all, 1: the calling thread only */
     /* Filters; a row must pass all that are given. min(k, passing rows) rows are always found. */
     const uint64_t *allowed; /* bitmap over rows, bit i % 64 of word i / 64; [(slots + 63) / 64] */
     int (*accept)(void *context, uint32_t row, int64_t key); /* 1: may be found; from any thread */
     void *accept_context;
     /*
-     * Exact vectors from outside, when the index stores none. Fills vectors[i] for rows[i], i < n, and
-     * present[i] = 1, or present[i] = 0 for a row that must not be found (deleted, changed).
+     * Exact vectors from outside, when the index stores none. Fills vectors[i] for rows[i], i < n,
+     * and present[i] = 1, or present[i] = 0 for a row that must not be found (deleted, changed).
      */
     annex_status (*fetch)(void *context, const uint32_t *rows, size_t n, void *vectors,
                           unsigned char *present, annex_error *error);
@@ -383,16 +388,19 @@ typedef struct annex_search_options {
     annex_search_stats *stats; /* optional; summed over the queries */
 } annex_search_options;
 
-#define ANNEX_SEARCH_OPTIONS_INIT \
-    { .struct_bytes = sizeof(annex_search_options) }
+#define ANNEX_SEARCH_OPTIONS_INIT                    \
+    {                                                \
+        .struct_bytes = sizeof(annex_search_options) \
+    }
 
 /*
  * The k nearest rows of each query. `queries` is [n_queries x dimension] f32 row-major (or packed
- * bits), borrowed. hits is [n_queries x k], found is [n_queries]: hits[q * k .. q * k + found[q]) in
- * ascending (distance, key). k beyond the number of passing rows gives all of them; k = 0 gives none.
- * Distances are exact when the index has vectors, is lossless or `fetch` is given, otherwise they
- * are those of the codes. options may be NULL. ANNEX_INVALID for NaN, a zero query under cosine,
- * or an effort and a recall at once. Without `fetch` no memory is allocated after the first searches.
+ * bits), borrowed. hits is [n_queries x k], found is [n_queries]: hits[q * k .. q * k + found[q])
+ * in ascending (distance, key). k beyond the number of passing rows gives all of them; k = 0 gives
+ * none. Distances are exact when the index has vectors, is lossless or `fetch` is given, otherwise
+ * they are those of the codes. options may be NULL. ANNEX_INVALID for NaN, a zero query under
+ * cosine, or an effort and a recall at once. Without `fetch` no memory is allocated after the first
+ * searches.
  */
 ANNEX_API annex_status annex_index_search(const annex_index *index, const void *queries,
                                           size_t n_queries, size_t k,
@@ -426,11 +434,11 @@ ANNEX_API annex_status annex_index_vector(const annex_index *index, uint32_t row
                                           annex_error *error);
 
 /*
- * Changes. They happen in memory, take effect for searches at once and are kept by annex_index_save.
- * A batch is one change: all of it, or none. Insert refuses keys that are there (ANNEX_EXISTS); delete
- * refuses keys that are not (ANNEX_NOT_FOUND); update replaces or adds. Readers wait for at most
- * one row. Cost a row: insert as a search of the build effort, delete the same.
- * Source of the repair after a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
+ * Changes. They happen in memory, take effect for searches at once and are kept by
+ * annex_index_save. A batch is one change: all of it, or none. Insert refuses keys that are there
+ * (ANNEX_EXISTS); delete refuses keys that are not (ANNEX_NOT_FOUND); update replaces or adds.
+ * Readers wait for at most one row. Cost a row: insert as a search of the build effort, delete the
+ * same. Source of the repair after a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
  */
 ANNEX_API annex_status annex_index_insert(annex_index *index, const annex_batch *batch,
                                           annex_error *error);
@@ -438,7 +446,8 @@ ANNEX_API annex_status annex_index_update(annex_index *index, const annex_batch 
                                           annex_error *error);
 ANNEX_API annex_status annex_index_delete(annex_index *index, const annex_batch *keys,
                                           annex_error *error);
-/* Writes the index to a file, atomically, without the deleted rows (row numbers change on reopen). */
+/* Writes the index to a file, atomically, without the deleted rows (row numbers change on reopen).
+ */
 ANNEX_API annex_status annex_index_save(annex_index *index, const char *path, annex_error *error);
 
 /* Reads everything: checksums, ids, keys, reachability. ANNEX_DAMAGED says what was found. */
@@ -530,8 +539,7 @@ ANNEX_API void annex_db_close(annex_db *db);
  * Index and table names may be qualified by a schema ("aux.docs").
  */
 ANNEX_API annex_status annex_db_create(annex_db *db, const char *index, const char *table,
-                                       const char *column, const char *options,
-                                       annex_error *error);
+                                       const char *column, const char *options, annex_error *error);
 
 typedef struct annex_sync_report {
     uint64_t inserted; /* rows new to the segments */
@@ -544,8 +552,8 @@ typedef struct annex_sync_report {
 ANNEX_API annex_status annex_db_sync(annex_db *db, const char *index, annex_sync_report *report,
                                      annex_error *error);
 /* Merges all segments and the delta into one. */
-ANNEX_API annex_status annex_db_optimize(annex_db *db, const char *index,
-                                         annex_sync_report *report, annex_error *error);
+ANNEX_API annex_status annex_db_optimize(annex_db *db, const char *index, annex_sync_report *report,
+                                         annex_error *error);
 /* Verifies definition, triggers, log, segments, and every row against the table. */
 ANNEX_API annex_status annex_db_check(annex_db *db, const char *index, annex_error *error);
 ANNEX_API annex_status annex_db_drop(annex_db *db, const char *index, annex_error *error);
@@ -561,11 +569,11 @@ typedef struct annex_db_index {
     const char *keys;  /* "id", or "collection_id, id" */
     const char *where; /* "" when there is no condition */
     const char *metric;
-    const char *family; /* "flat", "graph" */
-    const char *format; /* of the column: "f32", "json" … */
+    const char *family;  /* "flat", "graph" */
+    const char *format;  /* of the column: "f32", "json" … */
     const char *storage; /* "database" or "file" */
-    const char *state;  /* "fresh", "delta" (rows wait for a sync), "stale" */
-    const char *reason; /* why it is stale and what to run; "" otherwise */
+    const char *state;   /* "fresh", "delta" (rows wait for a sync), "stale" */
+    const char *reason;  /* why it is stale and what to run; "" otherwise */
     const char *options; /* JSON as given to annex_db_create */
     uint32_t dimension;
     uint64_t rows;       /* in segments and not deleted */
@@ -583,9 +591,10 @@ ANNEX_API void annex_db_list_free(annex_db *db, annex_db_index *list, size_t n);
 typedef struct annex_db_request {
     size_t struct_bytes; /* sizeof(annex_db_request) */
     annex_value query;   /* blob in the column's format or f32; or JSON text */
-    const annex_value *like; /* [key columns]: the query is this row's vector (the row is left out) */
+    const annex_value
+        *like; /* [key columns]: the query is this row's vector (the row is left out) */
     size_t k;
-    int has_distance;   /* annex_within: all rows at most `distance` away; k is ignored */
+    int has_distance; /* annex_within: all rows at most `distance` away; k is ignored */
     double distance;
     const char *options; /* JSON: {"effort": "exact" | n} or {"recall": r}, threads; NULL */
     /* Pre-filters: only rows whose first key column is among keys, and that fulfil `where`. */
@@ -595,15 +604,18 @@ typedef struct annex_db_request {
     const char *where; /* SQL over the source table, NULL */
 } annex_db_request;
 
-#define ANNEX_DB_REQUEST_INIT \
-    { .struct_bytes = sizeof(annex_db_request), .k = 10 }
+#define ANNEX_DB_REQUEST_INIT                             \
+    {                                                     \
+        .struct_bytes = sizeof(annex_db_request), .k = 10 \
+    }
 
 typedef struct annex_result annex_result;
 
 /*
  * Searches as the caller's transaction sees the table at this moment: segments, minus rows changed
- * since, plus an exact scan of those; candidates are re-read from the table. A stale index (triggers
- * lost, log cut) is answered by an exact scan of the table and a warning through annex_log.
+ * since, plus an exact scan of those; candidates are re-read from the table. A stale index
+ * (triggers lost, log cut) is answered by an exact scan of the table and a warning through
+ * annex_log.
  */
 ANNEX_API annex_status annex_db_search(annex_db *db, const char *index,
                                        const annex_db_request *request, annex_result **result,

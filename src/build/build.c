@@ -31,7 +31,8 @@ static annex_status check_options(const annex_build_options *options, annex_erro
     uint32_t least = (options->degree ? options->degree : BUILD_DEGREE) / 2;
     if (options->effort && (options->effort < least || options->effort > BUILD_MAX_EFFORT)) {
         return error_set(error, ANNEX_INVALID,
-                         "the build effort is %" PRIu32 ", expected %" PRIu32 " (half the degree) to %d",
+                         "the build effort is %" PRIu32 ", expected %" PRIu32
+                         " (half the degree) to %d",
                          options->effort, least, BUILD_MAX_EFFORT);
     }
     if ((unsigned)options->family > ANNEX_GRAPH || (unsigned)options->raw > ANNEX_RAW_NONE ||
@@ -53,7 +54,8 @@ static annex_status check_memory(const struct builder *builder, annex_error *err
     uint64_t needed = MAX(2 * codes, codes + graph) + (uint64_t)builder->n * 24 + (16u << 20);
     if (builder->options.max_memory_bytes && needed > builder->options.max_memory_bytes) {
         return error_set(error, ANNEX_NOMEM,
-                         "%" PRIu32 " rows need about %" PRIu64 " MB to build and the limit is %" PRIu64
+                         "%" PRIu32 " rows need about %" PRIu64
+                         " MB to build and the limit is %" PRIu64
                          " MB; raise it, lower the degree, or use a flat index",
                          builder->n, needed >> 20, builder->options.max_memory_bytes >> 20);
     }
@@ -159,7 +161,8 @@ static annex_status write_raw_batch(struct raw_pass *pass, const annex_batch *ba
     for (size_t i = 0; i < batch->n; i++) {
         const char *vector = (const char *)batch->vectors + i * bytes;
         pass->sum += build_vector_hash(builder, vector, pass->row + i);
-        if (cosine && codec_normalize((const void *)vector, pass->unit, builder->options.dimension)) {
+        if (cosine &&
+            codec_normalize((const void *)vector, pass->unit, builder->options.dimension)) {
             if (pass->written++ == builder->n) {
                 return build_source_changed(error);
             }
@@ -174,7 +177,8 @@ static annex_status write_raw_batch(struct raw_pass *pass, const annex_batch *ba
     if (pass->written > builder->n) {
         return build_source_changed(error);
     }
-    return segment_writer_append(pass->writer, SECTION_RAW, batch->vectors, batch->n * bytes, error);
+    return segment_writer_append(pass->writer, SECTION_RAW, batch->vectors, batch->n * bytes,
+                                 error);
 }
 
 static annex_status write_raw(void *context, struct segment_writer *writer, annex_error *error)

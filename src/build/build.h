@@ -1,13 +1,14 @@
 /*
  * build.h - from a stream of rows to an index: the steps of annex_build, in order.
  *
- *   survey.c     pass 1: check every element, count, gather what the codec needs, hold some rows back
+ *   survey.c     pass 1: check every element, gather what the codec needs, hold some rows back
  *   encode.c     pass 2: code every row; find the true neighbours of the rows held back
  *   order.c      bring similar rows together; find rows with equal codes
  *   link.c       the graph
  *   repair.c     make every row reachable
  *   calibrate.c  measure recall with the rows held back, before they are linked themselves
  *   emit.c       write the image (pass 3, when vectors are stored)
+ *   thaw.c, change.c, save.c   changes of an open index
  *
  * Invariant: nothing here depends on the number of threads, on time or on addresses. Parallel steps
  * write to places that belong to one row.
@@ -23,7 +24,7 @@ enum {
     BUILD_DEGREE = 64,
     BUILD_EFFORT = 80,
     BUILD_MAX_EFFORT = 4096,
-    BUILD_ENTRIES = 16, /* random rows: one or 256 of them were slower */
+    BUILD_ENTRIES = 16,   /* random rows: one or 256 of them were slower */
     BUILD_HELD_OUT = 200, /* rows that measure recall */
 };
 
@@ -31,9 +32,9 @@ enum {
 
 /* A row held back, its nearest rows, and where they ended up. */
 struct held_out {
-    uint64_t row;    /* number in the source, without skipped ones: its slot before ordering */
-    float *vector;   /* [dimension], unit length under cosine */
-    uint32_t n;      /* rows in nearest */
+    uint64_t row;  /* number in the source, without skipped ones: its slot before ordering */
+    float *vector; /* [dimension], unit length under cosine */
+    uint32_t n;    /* rows in nearest */
     walk_item nearest[INDEX_CALIBRATED_K]; /* (order distance, slot before ordering), sorted */
 };
 
@@ -45,20 +46,20 @@ struct builder {
     size_t vector_bytes;
     struct codec codec;
     struct codec_survey survey;
-    float *center;      /* [dimension] */
+    float *center;                  /* [dimension] */
     uint64_t vectors_sum, keys_sum; /* of the first pass: what later ones must see again */
-    uint32_t n;         /* rows that are indexed */
-    uint64_t skipped;   /* zero vectors under cosine */
-    uint8_t *codes;     /* [n x codec.row_bytes] */
-    float *errors;      /* [n] */
-    int64_t *keys;      /* [n] */
+    uint32_t n;                     /* rows that are indexed */
+    uint64_t skipped;               /* zero vectors under cosine */
+    uint8_t *codes;                 /* [n x codec.row_bytes] */
+    float *errors;                  /* [n] */
+    int64_t *keys;                  /* [n] */
     char *key_bytes;
     uint64_t n_key_bytes;
-    uint32_t *raw_row;  /* [n] slot -> row of RAW; NULL: in order */
-    uint32_t *same;     /* [n]; NULL: no duplicates */
-    uint32_t *linked;   /* [n_linked] representatives, in the order of linking */
+    uint32_t *raw_row; /* [n] slot -> row of RAW; NULL: in order */
+    uint32_t *same;    /* [n]; NULL: no duplicates */
+    uint32_t *linked;  /* [n_linked] representatives, in the order of linking */
     uint32_t n_linked;
-    uint32_t n_held;    /* the last of `linked`: held back rows */
+    uint32_t n_held;      /* the last of `linked`: held back rows */
     uint32_t *neighbours; /* [n x degree] */
     uint32_t entries[GRAPH_MAX_ENTRIES];
     uint32_t n_entries;

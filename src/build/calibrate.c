@@ -1,8 +1,10 @@
 /*
- * calibrate.c - what part of the true neighbours a walk finds, by effort: measured with rows that are
- * not in the graph yet, against a scan of the vectors as they came. Searches may then ask for a recall.
+ * calibrate.c - what part of the true neighbours a walk finds, by effort: measured with rows that
+ * are not in the graph yet, against a scan of the vectors as they came. Searches may then ask for a
+ * recall.
  *
- * Reranking is exact, so a true neighbour is found when it is among the rows that would be reranked.
+ * Reranking is exact, so a true neighbour is found when it is among the rows that would be
+ * reranked.
  */
 #include "build/build.h"
 

@@ -1,9 +1,9 @@
 /*
  * change.c - inserting, updating and deleting rows of an open index.
  *
- * A new row gets the slot behind the last one. A deleted row keeps its slot as a tombstone that walks
- * pass through; the rows that pointed at it are linked to the rows behind it (after Xu et al.,
- * IP-DiskANN, 2025), so that recall does not sink until annex_index_save leaves it out.
+ * A new row gets the slot behind the last one. A deleted row keeps its slot as a tombstone that
+ * walks pass through; the rows that pointed at it are linked to the rows behind it (after Xu et
+ * al., IP-DiskANN, 2025), so that recall does not sink until annex_index_save leaves it out.
  *
  * Invariants
  *   1. A batch is checked as a whole and memory for it reserved before anything changes; after that
@@ -91,7 +91,8 @@ static annex_status check_keys(const annex_index *index, const annex_batch *batc
                                "the index already has the key %s; use annex_index_update",
                                key_text(key, text));
         } else if (expect == 1 && !found) {
-            status = error_set(error, ANNEX_NOT_FOUND, "no row has the key %s", key_text(key, text));
+            status =
+                error_set(error, ANNEX_NOT_FOUND, "no row has the key %s", key_text(key, text));
         }
     }
     if (!status && batch->n) {
@@ -187,7 +188,8 @@ static void link_slot(annex_index *index, uint32_t slot)
     linker_insert(linker, slot, row);
     index->graph.slots = index->slots = slot + 1;
     uint32_t nearest = walk_id(linker->walk.pool[0]);
-    if (memcmp(owned->codes + nearest * row_bytes, owned->codes + slot * row_bytes, row_bytes) == 0) {
+    if (memcmp(owned->codes + nearest * row_bytes, owned->codes + slot * row_bytes, row_bytes) ==
+        0) {
         owned->same[slot] = owned->same[nearest]; /* a twin: found through the one that is linked */
         owned->same[nearest] = slot;
         memset(row, 0xff, index->header.degree * 4);
@@ -257,7 +259,8 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
     if (index->codec.metric == ANNEX_IP) {
         raise_max_norm(index, vector);
     }
-    codec_encode(&index->codec, vector, owned->codes + (size_t)slot * index->codec.row_bytes, &lost);
+    codec_encode(&index->codec, vector, owned->codes + (size_t)slot * index->codec.row_bytes,
+                 &lost);
     if (owned->errors) {
         owned->errors[slot] = lost;
     }

@@ -28,8 +28,8 @@ struct owned {
 };
 
 /*
- * Makes the index own arrays with room for `more` rows and `key_bytes` bytes of keys. On failure the
- * index is as before. The caller holds the lock for writing.
+ * Makes the index own arrays with room for `more` rows and `key_bytes` bytes of keys. On failure
+ * the index is as before. The caller holds the lock for writing.
  */
 annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error);
 /* Enters a slot into the key hash. */

@@ -12,7 +12,7 @@ struct encode_job {
     uint32_t first; /* slot of the batch's first row that is indexed */
     uint32_t n;     /* rows of the batch that are indexed */
     uint64_t vectors_sum, keys_sum;
-    float *units;   /* [n x dimension] vectors to code, when they are not the batch's own */
+    float *units;          /* [n x dimension] vectors to code, when they are not the batch's own */
     struct query *queries; /* of the rows held back */
 };
 
@@ -102,7 +102,7 @@ static annex_status encode_range(void *argument, unsigned worker, size_t first, 
     return ANNEX_OK;
 }
 
-/* ---- true neighbours of the rows held back -----------------------------------------------------*/
+/* ---- true neighbours of the rows held back ----------------------------------------------------*/
 
 static void offer(struct held_out *held, walk_item item)
 {
@@ -177,8 +177,7 @@ static annex_status encode_batches(struct builder *builder, struct encode_job *j
             memory_free(env, job->units, units_rows, builder->vector_bytes);
             job->units = NULL;
             units_rows = batch.n;
-            TRY_CLEANUP(
-                memory_new_raw(env, units_rows, builder->vector_bytes, &job->units, error));
+            TRY_CLEANUP(memory_new_raw(env, units_rows, builder->vector_bytes, &job->units, error));
         }
         job->batch = &batch;
         TRY_CLEANUP(gather(job, &key_bytes, error));
@@ -211,8 +210,8 @@ annex_status build_encode(struct builder *builder, annex_error *error)
     TRY_CLEANUP(memory_new_raw(env, builder->n, sizeof *builder->keys, &builder->keys, error));
     TRY_CLEANUP(memory_new_raw(env, builder->n_key_bytes, 1, &builder->key_bytes, error));
     if (!builder->bits) {
-        TRY_CLEANUP(memory_new_raw(env, builder->n, sizeof *builder->errors, &builder->errors,
-                                   error));
+        TRY_CLEANUP(
+            memory_new_raw(env, builder->n, sizeof *builder->errors, &builder->errors, error));
     }
     TRY_CLEANUP(memory_new(env, BUILD_HELD_OUT, sizeof *job.queries, &job.queries, error));
     TRY_CLEANUP(memory_new(env, BUILD_HELD_OUT, query_bytes, &memory, error));

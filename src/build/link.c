@@ -17,8 +17,8 @@ annex_status linker_new(const annex_env *env, const struct graph *graph,
     size_t query_bytes = codec_query_bytes(graph->codec);
     *linker = (struct linker){.graph = graph, .options = *options};
     linker->max_items = 4 * options->effort + 4 * GRAPH_MAX_DEGREE;
-    annex_status status = walk_new(env, graph->slots, options->effort, 4 * options->effort,
-                                   &linker->walk, error);
+    annex_status status =
+        walk_new(env, graph->slots, options->effort, 4 * options->effort, &linker->walk, error);
     if (!status) {
         status = memory_new(env, 2, query_bytes, &linker->query_memory, error);
     }
@@ -256,8 +256,8 @@ static uint32_t batch_size(uint32_t linked, uint32_t left, uint32_t max_batch)
 }
 
 annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neighbours,
-                       const struct link_options *options, const uint32_t *order,
-                       uint32_t n_linked, uint32_t n, annex_error *error)
+                       const struct link_options *options, const uint32_t *order, uint32_t n_linked,
+                       uint32_t n, annex_error *error)
 {
     unsigned threads = parallel_threads(env, options->threads);
     uint32_t max_batch = MAX(n / MAX_BATCH_SHARE, 1);

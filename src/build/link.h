@@ -1,10 +1,10 @@
 /*
  * link.h - making the graph: which rows become neighbours.
  *
- * Rows are inserted in a seeded random order, in batches that double up to 2 % of what is there. Every
- * row of a batch searches the same frozen graph, is linked to what it met after pruning, and then all
- * reverse edges of the batch are added, target by target (Dobson et al., ParlayANN, PPoPP 2024). So the
- * graph does not depend on the number of threads.
+ * Rows are inserted in a seeded random order, in batches that double up to 2 % of what is there.
+ * Every row of a batch searches the same frozen graph, is linked to what it met after pruning, and
+ * then all reverse edges of the batch are added, target by target (Dobson et al., ParlayANN, PPoPP
+ * 2024). So the graph does not depend on the number of threads.
  *
  * Pruning (Subramanya et al., DiskANN, NeurIPS 2019, algorithm 2): going from the nearest candidate
  * outward, a candidate is dropped when a neighbour already chosen is nearer to it, by the factor
@@ -47,8 +47,8 @@ annex_status linker_new(const annex_env *env, const struct graph *graph,
                         annex_error *error);
 void linker_free(const annex_env *env, struct linker *linker);
 /*
- * Chooses neighbours of the row in linker->row among items[0..n) sorted; at most `degree`, written to
- * chosen. Returns how many.
+ * Chooses neighbours of the row in linker->row among items[0..n) sorted; at most `degree`, written
+ * to chosen. Returns how many.
  */
 uint32_t linker_prune(struct linker *linker, const walk_item *items, uint32_t n, uint32_t degree,
                       uint32_t *chosen);
@@ -66,7 +66,7 @@ void linker_add_reverse(struct linker *linker, uint32_t target, const uint32_t *
  * nothing is linked yet; rows in order[0..n_linked) already are. Progress "linking".
  */
 annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neighbours,
-                       const struct link_options *options, const uint32_t *order,
-                       uint32_t n_linked, uint32_t n, annex_error *error);
+                       const struct link_options *options, const uint32_t *order, uint32_t n_linked,
+                       uint32_t n, annex_error *error);
 
 #endif

@@ -1,9 +1,10 @@
 /*
  * order.c - the order of slots, and rows with equal codes.
  *
- * Rows are sorted by the nearest of some pivots, and pivots are chained so that neighbours in the chain
- * are near each other: a walk then finds much of what it needs in pages and cache lines it has touched
- * (Coleman et al., NeurIPS 2022). The vectors themselves stay where they are; raw_row leads to them.
+ * Rows are sorted by the nearest of some pivots, and pivots are chained so that neighbours in the
+ * chain are near each other: a walk then finds much of what it needs in pages and cache lines it
+ * has touched (Coleman et al., NeurIPS 2022). The vectors themselves stay where they are; raw_row
+ * leads to them.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -143,8 +144,8 @@ static annex_status choose_pivots(struct builder *builder, struct assign_job *jo
     TRY_CLEANUP(memory_new(&builder->env, job->n_pivots, row_bytes, &sample, error));
     TRY_CLEANUP(memory_new(&builder->env, job->n_pivots, sizeof *used, &used, error));
     for (uint32_t i = 0; i < job->n_pivots; i++) {
-        memcpy(sample + i * row_bytes, builder->codes + random_below(&random, builder->n) * row_bytes,
-               row_bytes);
+        memcpy(sample + i * row_bytes,
+               builder->codes + random_below(&random, builder->n) * row_bytes, row_bytes);
     }
     chain_pivots(&job->queries[0], row_bytes, sample, job->n_pivots, pivots, job->scores, used);
 cleanup:
@@ -172,7 +173,8 @@ annex_status build_order(struct builder *builder, annex_error *error)
     for (unsigned t = 0; t < threads; t++) {
         codec_query_init(&builder->codec, &job.queries[t], memory + t * query_bytes);
     }
-    TRY_CLEANUP(memory_new(env, (size_t)threads * job.n_pivots, sizeof *job.scores, &job.scores, error));
+    TRY_CLEANUP(
+        memory_new(env, (size_t)threads * job.n_pivots, sizeof *job.scores, &job.scores, error));
     TRY_CLEANUP(memory_new(env, job.n_pivots, row_bytes, &pivots, error));
     TRY_CLEANUP(memory_new_raw(env, builder->n, sizeof *job.places, &job.places, error));
     TRY_CLEANUP(choose_pivots(builder, &job, pivots, error));
@@ -191,7 +193,7 @@ cleanup:
     return status;
 }
 
-/* ---- rows with equal codes ---------------------------------------------------------------------*/
+/* ---- rows with equal codes --------------------------------------------------------------------*/
 
 /*
  * Rings of slots with equal codes. Only the first of a ring is linked: a thousand equal rows would

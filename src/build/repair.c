@@ -1,9 +1,9 @@
 /*
- * repair.c - making every row reachable. Pruning may leave a row without an edge that leads to it; such
- * a row would never be found.
+ * repair.c - making every row reachable. Pruning may leave a row without an edge that leads to it;
+ * such a row would never be found.
  *
- * An unreachable row is searched for, and the nearest reachable row with a free place links to it. When
- * all places near it are taken, an edge gives way whose target has others.
+ * An unreachable row is searched for, and the nearest reachable row with a free place links to it.
+ * When all places near it are taken, an edge gives way whose target has others.
  */
 #include "build/build.h"
 
@@ -80,8 +80,8 @@ static bool add_edge(struct reach *reach, uint32_t from, uint32_t to, bool may_r
 
 static bool connect(struct reach *reach, struct linker *linker, uint32_t row)
 {
-    codec_query_set_row(&linker->row, reach->graph->rows +
-                                          (size_t)row * reach->graph->codec->row_bytes);
+    codec_query_set_row(&linker->row,
+                        reach->graph->rows + (size_t)row * reach->graph->codec->row_bytes);
     graph_walk(reach->graph, &linker->row, linker->options.effort, &linker->walk);
     for (int may_replace = 0; may_replace < 2; may_replace++) {
         for (uint32_t i = 0; i < linker->walk.size; i++) {

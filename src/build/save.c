@@ -1,8 +1,8 @@
 /*
  * save.c - annex_index_save: writes a changed index as a fresh image, without its deleted rows.
  *
- * Live slots move together, keeping their order. An edge to a deleted row is replaced by that row's own
- * edges; a deleted row that stood for living twins hands its place in the graph to one of them.
+ * Live slots move together, keeping their order. An edge to a deleted row is replaced by that row's
+ * own edges; a deleted row that stood for living twins hands its place in the graph to one of them.
  */
 #include <stdlib.h>
 
@@ -13,12 +13,12 @@
 /* Old slot -> new slot, and the arrays of the image that differ from the index's. */
 struct save {
     annex_index *index;
-    uint32_t n;           /* live rows */
-    uint32_t *moved;      /* [slots] new slot; SAVE_GONE */
-    uint32_t *old;        /* [n] */
-    uint8_t *codes;       /* [n x row_bytes] */
-    float *errors;        /* [n] */
-    int64_t *keys;        /* [n] */
+    uint32_t n;      /* live rows */
+    uint32_t *moved; /* [slots] new slot; SAVE_GONE */
+    uint32_t *old;   /* [n] */
+    uint8_t *codes;  /* [n x row_bytes] */
+    float *errors;   /* [n] */
+    int64_t *keys;   /* [n] */
     char *key_bytes;
     uint64_t n_key_bytes;
     uint32_t *same;       /* [n] */
@@ -160,8 +160,9 @@ static void copy_entries(struct save *save)
     const struct graph *graph = &save->index->graph;
     for (uint32_t i = 0; i < graph->n_entries; i++) {
         uint32_t entry = save->moved[MIN(graph->entries[i], graph->slots - 1)];
-        save->n_entries = entry == SAVE_GONE ? save->n_entries
-                                             : gather(save->entries, save->n_entries, entry, SAVE_GONE);
+        save->n_entries = entry == SAVE_GONE
+                              ? save->n_entries
+                              : gather(save->entries, save->n_entries, entry, SAVE_GONE);
     }
     for (uint32_t i = 0; i < save->n_linked && save->n_entries < BUILD_ENTRIES; i++) {
         save->n_entries = gather(save->entries, save->n_entries, save->linked[i], SAVE_GONE);

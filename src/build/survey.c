@@ -1,6 +1,7 @@
 /*
- * survey.c - the first pass over the source: checks every element, gathers what the codec has to know
- * about all rows, and holds a random few back (reservoir sampling: Vitter, TOMS 1985, algorithm R).
+ * survey.c - the first pass over the source: checks every element, gathers what the codec has to
+ * know about all rows, and holds a random few back (reservoir sampling: Vitter, TOMS 1985,
+ * algorithm R).
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -88,8 +89,8 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
             continue;
         }
         if (builder->n == ANNEX_MAX_ROWS) {
-            return error_set(error, ANNEX_FULL, "an index file holds at most %u rows; build several",
-                             ANNEX_MAX_ROWS);
+            return error_set(error, ANNEX_FULL,
+                             "an index file holds at most %u rows; build several", ANNEX_MAX_ROWS);
         }
         builder->n_key_bytes += key.n_bytes;
         if (builder->options.metric == ANNEX_COSINE) {

@@ -1,8 +1,8 @@
 /*
  * check.c - annex_index_check: reads a whole index and says the first thing that is wrong.
  *
- * Checksums find damage on the way; this also finds an index that was written wrong: ids out of range,
- * edges to dead ends, keys that do not lead back, rows that no walk can reach.
+ * Checksums find damage on the way; this also finds an index that was written wrong: ids out of
+ * range, edges to dead ends, keys that do not lead back, rows that no walk can reach.
  */
 #include <inttypes.h>
 

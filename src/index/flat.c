@@ -21,7 +21,8 @@ struct scan {
 };
 
 /* The rows of [first, end) that pass, as ids; *all when every one does. */
-static size_t passing(const struct scan *scan, uint32_t first, uint32_t end, uint32_t *ids, bool *all)
+static size_t passing(const struct scan *scan, uint32_t first, uint32_t end, uint32_t *ids,
+                      bool *all)
 {
     const annex_index *index = scan->index;
     *all = !scan->options->allowed && !scan->options->accept && !index->dead;

@@ -21,7 +21,8 @@ annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
                           .slots = slots,
                           .touched_capacity = MIN(slots, TOUCHED),
                           .expanded_capacity = expanded_capacity};
-    annex_status status = memory_new(env, capacity + MERGE_ROOM, sizeof *walk->pool, &walk->pool, error);
+    annex_status status =
+        memory_new(env, capacity + MERGE_ROOM, sizeof *walk->pool, &walk->pool, error);
     if (!status) {
         status = memory_new(env, bitmap_words(slots), 8, &walk->visited, error);
     }
@@ -77,7 +78,8 @@ static const uint32_t *neighbours_of(const struct graph *graph, uint32_t id)
     return graph->neighbours + (size_t)id * graph->degree;
 }
 
-/* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed. */
+/* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed.
+ */
 static uint32_t absorb(const struct graph *graph, const struct query *query, struct walk *walk,
                        const uint32_t *ids, uint32_t n)
 {

@@ -2,14 +2,14 @@
  * graph.h - walking a navigable graph: best-first search over codes.
  *
  * A graph is one layer: row u has up to `degree` neighbours at neighbours[u * degree], closed by
- * GRAPH_END when fewer. A walk keeps a pool of the nearest rows seen, sorted, and expands the nearest
- * ones that are not expanded yet until the first `window` of the pool are all expanded.
+ * GRAPH_END when fewer. A walk keeps a pool of the nearest rows seen, sorted, and expands the
+ * nearest ones that are not expanded yet until the first `window` of the pool are all expanded.
  *
  * Invariants
  *   1. The pool is sorted by (score, id) and holds no row twice: its order does not depend on the
  *      order in which rows were met.
- *   2. Ids read from `neighbours` are compared with `slots` before use: a damaged file costs recall,
- *      never a read outside the image.
+ *   2. Ids read from `neighbours` are compared with `slots` before use: a damaged file costs
+ *      recall, never a read outside the image.
  *   3. After a walk `visited` is all zero again, at a cost in proportion to the walk.
  * Does not: rerank, filter, lock. index/search.c and build/ do.
  */
@@ -45,7 +45,10 @@ static inline walk_item walk_item_of(float score, uint32_t id)
 {
     return (uint64_t)walk_ordered_bits(score) << 32 | (uint64_t)id << 1;
 }
-static inline uint32_t walk_id(walk_item item) { return (uint32_t)item >> 1; }
+static inline uint32_t walk_id(walk_item item)
+{
+    return (uint32_t)item >> 1;
+}
 static inline float walk_score(walk_item item)
 {
     uint32_t ordered = (uint32_t)(item >> 32);

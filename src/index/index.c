@@ -20,14 +20,14 @@ static void attach(annex_index *index)
                   header->lossless != 0, header->fixed_scale, header->max_norm,
                   section(segment, SECTION_CENTER));
     index->slots = index->live = (uint32_t)header->slots;
-    index->graph = (struct graph){.codec = &index->codec,
-                                  .rows = section(segment, SECTION_CODES),
-                                  .neighbours = section(segment, SECTION_GRAPH),
-                                  .degree = header->degree,
-                                  .slots = index->slots,
-                                  .entries = section(segment, SECTION_ENTRY),
-                                  .n_entries = (uint32_t)MIN(sections[SECTION_ENTRY].rows,
-                                                             GRAPH_MAX_ENTRIES)};
+    index->graph =
+        (struct graph){.codec = &index->codec,
+                       .rows = section(segment, SECTION_CODES),
+                       .neighbours = section(segment, SECTION_GRAPH),
+                       .degree = header->degree,
+                       .slots = index->slots,
+                       .entries = section(segment, SECTION_ENTRY),
+                       .n_entries = (uint32_t)MIN(sections[SECTION_ENTRY].rows, GRAPH_MAX_ENTRIES)};
     index->errors = section(segment, SECTION_ERRORS);
     index->raw = section(segment, SECTION_RAW);
     index->raw_row = section(segment, SECTION_RAW_ROW);

@@ -1,17 +1,17 @@
 /*
  * index.h - what an open annex_index is, for this room and build/.
  *
- * An index is arrays by slot (row number): codes, neighbours, keys … They point into a segment's image
- * until the first change; then build/change.c copies them to memory of their own (`owned`).
+ * An index is arrays by slot (row number): codes, neighbours, keys … They point into a segment's
+ * image until the first change; then build/change.c copies them to memory of their own (`owned`).
  *
  * Invariants
- *   1. A slot below `slots` is live or its bit in `dead` is set. Dead slots keep their code and edges,
- *      so that walks pass through them, and are never found.
- *   2. Slots with the same code form a ring through `same`; only one of them, the representative, is in
- *      the graph. Without duplicates `same` is NULL.
+ *   1. A slot below `slots` is live or its bit in `dead` is set. Dead slots keep their code and
+ *      edges, so that walks pass through them, and are never found.
+ *   2. Slots with the same code form a ring through `same`; only one of them, the representative,
+ *      is in the graph. Without duplicates `same` is NULL.
  *   3. Searches hold `lock` for reading, changes for writing.
- * Order of calls in this room: search.c plans, graph.c and flat.c find candidates, rank.c gives them
- * exact distances and sorts them.
+ * Order of calls in this room: search.c plans, graph.c and flat.c find candidates, rank.c gives
+ * them exact distances and sorts them.
  */
 #ifndef ANNEX_INDEX_H
 #define ANNEX_INDEX_H
@@ -33,9 +33,9 @@ struct annex_index {
     struct graph graph; /* codes of every family; edges of a graph */
     uint32_t slots;
     uint32_t live;
-    uint64_t *dead;        /* bitmap [capacity]; NULL: all live */
-    const float *errors;   /* [slots]; NULL for bits */
-    const uint8_t *raw;    /* vectors; NULL: none stored */
+    uint64_t *dead;      /* bitmap [capacity]; NULL: all live */
+    const float *errors; /* [slots]; NULL for bits */
+    const uint8_t *raw;  /* vectors; NULL: none stored */
     const uint32_t *raw_row;
     const uint32_t *same;
     const int64_t *keys;
@@ -46,7 +46,7 @@ struct annex_index {
     struct annex_recall_point recall[ANNEX_MAX_RECALL_POINTS];
     uint32_t n_recall;
     bool dirty;
-    bool broken;         /* a change failed half way: no further work */
+    bool broken; /* a change failed half way: no further work */
     /* What build/change.c owns once the index was changed, and how to free it. */
     struct owned *owned;
     void (*free_owned)(struct annex_index *index);
@@ -118,14 +118,16 @@ annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, u
                                   annex_error *error);
 annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, size_t capacity,
                                   annex_error *error);
-/* Keeps `value` in scratch->heap if it is among the k smallest so far; heap[0] is the largest kept. */
+/* Keeps `value` in scratch->heap if it is among the k smallest so far; heap[0] is the largest kept.
+ */
 void scratch_offer(struct scratch *scratch, size_t k, float value);
 annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
                           annex_error *error);
 
 /* ---- rerank (inline) -------------------------------------------------------------------------*/
 
-/* Candidates of a walk that get their exact distance: all it takes when scores are exact already. */
+/* Candidates of a walk that get their exact distance: all it takes when scores are exact already.
+ */
 static inline size_t index_rerank(size_t k, uint32_t window, bool scores_are_exact)
 {
     return scores_are_exact ? k : k + 16 + window / 8;
@@ -147,8 +149,9 @@ static inline bool filter_passes(const annex_index *index, const annex_search_op
 /* ---- flat.c ----------------------------------------------------------------------------------*/
 
 /*
- * Scans all rows that pass. Candidates for the k nearest are left in scratch->items with their lower
- * bounds; *limit is the k-th smallest upper bound: every row that is not a candidate is farther.
+ * Scans all rows that pass. Candidates for the k nearest are left in scratch->items with their
+ * lower bounds; *limit is the k-th smallest upper bound: every row that is not a candidate is
+ * farther.
  */
 annex_status flat_nearest(annex_index *index, struct scratch *scratch, size_t k,
                           const annex_search_options *options, float *limit, annex_error *error);
@@ -159,9 +162,10 @@ annex_status flat_within(annex_index *index, struct scratch *scratch, float orde
 /* ---- rank.c ----------------------------------------------------------------------------------*/
 
 /*
- * Replaces the bounds of scratch->items by exact order distances where vectors are to be had, removes
- * rows that `fetch` says are gone, and sorts by (order, key). Items must be sorted by bound; it stops
- * early when k exact ones are nearer than the next bound. *dropped counts removed rows.
+ * Replaces the bounds of scratch->items by exact order distances where vectors are to be had,
+ * removes rows that `fetch` says are gone, and sorts by (order, key). Items must be sorted by
+ * bound; it stops early when k exact ones are nearer than the next bound. *dropped counts removed
+ * rows.
  */
 annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
                         const annex_search_options *options, size_t *dropped, annex_error *error);

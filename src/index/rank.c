@@ -78,8 +78,7 @@ static annex_status from_fetch(annex_index *index, struct scratch *scratch,
             continue;
         }
         if (index->codec.metric == ANNEX_COSINE) {
-            present[i] =
-                codec_normalize((float *)vector, (float *)vector, index->codec.dimension);
+            present[i] = codec_normalize((float *)vector, (float *)vector, index->codec.dimension);
         }
         items[i].order = codec_exact(&scratch->query, vector);
         present[i] = present[i] && !isnan(items[i].order); /* no distance: nothing to be found */

@@ -21,9 +21,10 @@ static annex_status scratch_new(annex_index *index, struct scratch **out, annex_
     struct scratch *scratch;
     TRY(memory_new(env, 1, sizeof *scratch, &scratch, error));
     annex_status status;
-    TRY_CLEANUP(memory_new(env, 1, codec_query_bytes(&index->codec), &scratch->query_memory, error));
-    TRY_CLEANUP(memory_new(env, RANK_BLOCK, codec_vector_bytes(&index->codec), &scratch->vectors,
-                           error));
+    TRY_CLEANUP(
+        memory_new(env, 1, codec_query_bytes(&index->codec), &scratch->query_memory, error));
+    TRY_CLEANUP(
+        memory_new(env, RANK_BLOCK, codec_vector_bytes(&index->codec), &scratch->vectors, error));
     codec_query_init(&index->codec, &scratch->query, scratch->query_memory);
     *out = scratch;
     return ANNEX_OK;
@@ -106,7 +107,7 @@ annex_status scratch_push(annex_index *index, struct scratch *scratch, float ord
     return ANNEX_OK;
 }
 
-/* ---- the k smallest numbers seen: a heap with the largest on top --------------------------------*/
+/* ---- the k smallest numbers seen: a heap with the largest on top ------------------------------*/
 
 static void heap_sink(float *heap, size_t n, size_t i)
 {

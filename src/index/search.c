@@ -1,11 +1,12 @@
 /*
- * search.c - annex_index_search and annex_index_within: checks, the choice between walking the graph
- * and scanning, and the answer.
+ * search.c - annex_index_search and annex_index_within: checks, the choice between walking the
+ * graph and scanning, and the answer.
  *
  * The choice compares rows to be scored: a scan scores every passing row in order, a walk about
- * ROWS_PER_STEP rows for each candidate in its window, at random and with more to do for each. When a
- * filter leaves few rows, a walk needs a window that grows as they get rarer. Whatever was chosen, an
- * answer with fewer than k rows is completed by a scan: min(k, passing rows) are always found.
+ * ROWS_PER_STEP rows for each candidate in its window, at random and with more to do for each. When
+ * a filter leaves few rows, a walk needs a window that grows as they get rarer. Whatever was
+ * chosen, an answer with fewer than k rows is completed by a scan: min(k, passing rows) are always
+ * found.
  */
 #include <math.h>
 
@@ -134,8 +135,7 @@ static annex_status search_exact(const struct plan *plan, struct scratch *scratc
         rank_sort(index, scratch->items, scratch->n_items);
         TRY(rank_exact(index, scratch, want, plan->options, &dropped, error));
         /* Rows that turned out to be gone may have pushed out others: those are beyond `limit`. */
-        bool complete =
-            scratch->n_items >= plan->k && scratch->items[plan->k - 1].order <= limit;
+        bool complete = scratch->n_items >= plan->k && scratch->items[plan->k - 1].order <= limit;
         if (dropped == 0 || complete || want >= index->live) {
             return ANNEX_OK;
         }
@@ -300,7 +300,8 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
     if (options->stats) {
         *options->stats = (annex_search_stats){0};
     }
-    annex_index *self = (annex_index *)(uintptr_t)index; /* the lock and scratch are not its value */
+    annex_index *self =
+        (annex_index *)(uintptr_t)index; /* the lock and scratch are not its value */
     pthread_rwlock_rdlock(&self->lock);
     struct search_job job = {.plan = {.index = self, .options = options},
                              .queries = queries,

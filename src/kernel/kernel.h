@@ -41,8 +41,8 @@ struct kernels {
     void (*bits_and)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                      const uint32_t *ids, size_t n, int32_t *out);
     /*
-     * Merges items[0..n), distinct and in any order, into sorted[0..size), which has room for n more.
-     * Returns the lowest position that changed, or size + n when n is 0. May reorder items.
+     * Merges items[0..n), distinct and in any order, into sorted[0..size), which has room for n
+     * more. Returns the lowest position that changed, or size + n when n is 0. May reorder items.
      */
     uint32_t (*u64_merge)(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 };

@@ -125,8 +125,8 @@ void codec_choose(struct codec *codec, annex_metric metric, uint32_t dimension,
         if (survey->n == 0 || (metric == ANNEX_IP && !codec->lossless)) {
             center[j] = 0; /* the augmented metric of ip needs products of uncentred rows */
         } else if (uniform) {
-            center[j] = codec->lossless ? survey->min + 128
-                                        : survey->min + (survey->max - survey->min) / 2;
+            center[j] =
+                codec->lossless ? survey->min + 128 : survey->min + (survey->max - survey->min) / 2;
         } else {
             center[j] = (float)(survey->sum[j] / (double)survey->n);
         }

@@ -4,18 +4,18 @@
  * One row in memory: [ code, code_bytes | f32 scale | f32 bias ], row_bytes apart.
  *
  *   l2, cosine, ip   code j is a byte c; the value it stands for is center[j] + scale * (c - 128).
- *                    `scale` belongs to the row (Aguerrebere et al., LVQ, VLDB 2023), so that rows of
- *                    different spread keep their precision. Cosine rows are unit vectors under l2.
- *   l1               the same with one scale and center for the whole index.
- *   hamming, jaccard code = the packed bits, padded with zero; bias = number of set bits.
+ *                    `scale` belongs to the row (Aguerrebere et al., LVQ, VLDB 2023), so that rows
+ * of different spread keep their precision. Cosine rows are unit vectors under l2. l1 the same with
+ * one scale and center for the whole index. hamming, jaccard code = the packed bits, padded with
+ * zero; bias = number of set bits.
  *
  * A query is prepared once (struct query) and then scores any number of rows. Scores are "order
  * distances": cheap numbers that rank like the metric (squared distances for l2 and cosine).
  * codec_distance turns one into the distance that users see.
  *
  * Invariants
- *   1. Scores depend on the row and the query only: not on the processor, not on neighbours in a batch
- *      (exact integer products, then one float formula in one order).
+ *   1. Scores depend on the row and the query only: not on the processor, not on neighbours in a
+ *      batch (exact integer products, then one float formula in one order).
  *   2. |true order root - code's| is bounded by `errors`: see codec_lower.
  *   3. Padding bytes hold 128 (q8) or 0 (bits), which contribute nothing.
  *   4. Vectors that codec_accepts have finite scores and distances, never NaN.
@@ -55,20 +55,21 @@ struct codec_survey {
 /* A query ready to score rows. Lives as long as its memory, which codec_query_new allocates. */
 struct query {
     const struct codec *codec;
-    float *vector;     /* [dimension] as given, unit length under cosine; bits: NULL */
-    uint8_t *code;     /* [code_bytes] s8, or u8 for l1, or bits */
-    int8_t *fine;      /* [code_bytes] what `code` leaves over, 1/256 of its unit; exact scans */
-    float scale;       /* unit of `code` */
-    int32_t offset;    /* 128 * sum of code: rows are u8 with an offset of 128 */
+    float *vector;  /* [dimension] as given, unit length under cosine; bits: NULL */
+    uint8_t *code;  /* [code_bytes] s8, or u8 for l1, or bits */
+    int8_t *fine;   /* [code_bytes] what `code` leaves over, 1/256 of its unit; exact scans */
+    float scale;    /* unit of `code` */
+    int32_t offset; /* 128 * sum of code: rows are u8 with an offset of 128 */
     int32_t fine_offset;
     /* score = a + b * bias + c * scale * dot */
     float a, b, c;
-    float norm;        /* of the query */
-    float residual;    /* norm of what code + fine lose */
-    bool exact;        /* scores are exact: the codec and this query lose nothing */
+    float norm;     /* of the query */
+    float residual; /* norm of what code + fine lose */
+    bool exact;     /* scores are exact: the codec and this query lose nothing */
 };
 
-/* The nearest whole number, ties to even, of |x| < 2^22: compilers vectorise it for any processor. */
+/* The nearest whole number, ties to even, of |x| < 2^22: compilers vectorise it for any processor.
+ */
 static inline float codec_round(float x)
 {
     const float shift = 12582912.0f; /* 1.5 * 2^23: from here on floats are whole numbers */
@@ -106,8 +107,8 @@ void codec_restore(struct codec *codec, annex_metric metric, uint32_t dimension,
 /* Writes unit-length `from` to `to`; false when it is zero. */
 bool codec_normalize(const float *from, float *to, size_t n);
 /*
- * Codes one vector (unit length under cosine) into row[row_bytes]; *error_norm is the norm (l1: sum)
- * of what was lost, rounded up.
+ * Codes one vector (unit length under cosine) into row[row_bytes]; *error_norm is the norm (l1:
+ * sum) of what was lost, rounded up.
  */
 void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, float *error_norm);
 /* The vector a row stands for, [dimension] f32 or packed bits. */

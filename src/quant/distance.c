@@ -1,6 +1,6 @@
 /*
- * distance.c - annex_distance: one exact distance, by the same arithmetic as every search, so that a
- * distance computed here equals the one found there to the last bit.
+ * distance.c - annex_distance: one exact distance, by the same arithmetic as every search, so that
+ * a distance computed here equals the one found there to the last bit.
  */
 #include <math.h>
 

@@ -9,8 +9,9 @@
  *   ip, row     2 M^2 - 2 (<x, y> + e_x e_y)           a = 2 M^2  b = -2 e_x   c = -2 * unit
  *   l1          scale * sum |q - x|                    a = 0      b = 0        c = 1
  *
- * The last but one is the augmented metric for building under ip (Bachrach et al., RecSys 2014): each
- * row gets the coordinate e = sqrt(M^2 - |x|^2), which makes all norms M and l2 order the ip order.
+ * The last but one is the augmented metric for building under ip (Bachrach et al., RecSys 2014):
+ * each row gets the coordinate e = sqrt(M^2 - |x|^2), which makes all norms M and l2 order the ip
+ * order.
  */
 #include "quant/codec.h"
 
@@ -230,7 +231,8 @@ static float jaccard(float common, float query_bits, float row_bits)
     return all > 0 ? 1 - common / all : 0;
 }
 
-/* scores[i] from products (as floats would lose bits above 2^24, they are subtracted as integers) */
+/* scores[i] from products (as floats would lose bits above 2^24, they are subtracted as integers)
+ */
 static void finish_scores(const struct query *query, const uint8_t *rows, const uint32_t *ids,
                           size_t n, const int32_t *dots, float *scores)
 {
@@ -302,8 +304,8 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
 #define TINY 2e-36f
 
 /*
- * What floats may be off, relatively: some ten roundings of a score, and one for every 32 elements of
- * codec_exact, which sums in 32 lanes.
+ * What floats may be off, relatively: some ten roundings of a score, and one for every 32 elements
+ * of codec_exact, which sums in 32 lanes.
  */
 static float relative(const struct codec *codec)
 {
@@ -326,9 +328,9 @@ static float bound(const struct query *query, float score, float error_norm, flo
     }
     case ANNEX_IP: {
         float most = query->norm * (codec->max_norm + error_norm);
-        return score + sign * (query->norm * error_norm +
-                               query->residual * (codec->max_norm + error_norm) +
-                               rounding * (most + loss) + TINY);
+        return score +
+               sign * (query->norm * error_norm + query->residual * (codec->max_norm + error_norm) +
+                       rounding * (most + loss) + TINY);
     }
     case ANNEX_L1:
         return score + sign * (loss + rounding * (score + loss) + TINY);
@@ -365,9 +367,8 @@ static float exact_bits(const struct query *query, const uint8_t *bits)
         different += (uint32_t)__builtin_popcount(query->code[j] ^ row);
         count += (uint32_t)__builtin_popcount(row);
     }
-    return query->codec->metric == ANNEX_HAMMING
-               ? (float)different
-               : jaccard((float)common, query->a, (float)count);
+    return query->codec->metric == ANNEX_HAMMING ? (float)different
+                                                 : jaccard((float)common, query->a, (float)count);
 }
 
 float codec_exact(const struct query *query, const void *vector)
