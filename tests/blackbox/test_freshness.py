@@ -191,23 +191,29 @@ class Writer:
         matrix = numpy.array([vector for _, vector in rows], numpy.float64)
         distances = numpy.sqrt(((matrix - query.astype(numpy.float64)) ** 2).sum(axis=1))
 
-        def order(pair):
-            key = tuple(part.encode() if isinstance(part, str) else part for part in pair[0])
-            return (pair[1], key)
+        pairs = [(key, distance) for (key, _), distance in zip(rows, distances.tolist())]
+        return sorted(pairs, key=lambda pair: (pair[1], by_bytes(pair[0])))[:k]
 
-        return sorted(((key, d) for (key, _), d in zip(rows, distances.tolist())), key=order)[:k]
+
+def by_bytes(key):
+    return tuple(part.encode() if isinstance(part, str) else part for part in key)
 
 
 def agree(writer, readers, seed):
+    """Same rows, same order. Distances are f32 sums: what rounds to one distance is ordered by key."""
     for reader in readers:
         query = writer.numbers.standard_normal(DIMENSION).astype("<f4")
+        everything = writer.nearest(query, len(writer.rows))
+        distance_of = dict(everything)
         for k in (10, 5000):
-            expected = writer.nearest(query, k)
-            answer = reader.search(query, k)
+            answer = [(row[:-1], row[-1]) for row in reader.search(query, k)]
             where = f"seed {seed}, {type(reader).__name__}, {type(writer.kind).__name__}, k {k}"
-            assert [row[:-1] for row in answer] == [key for key, _ in expected], where
-            found = [row[-1] for row in answer]
-            assert found == pytest.approx([d for _, d in expected], rel=1e-5, abs=1e-6), where
+            assert len(answer) == len(dict(answer)) == min(k, len(everything)), where
+            for (key, distance), (_, expected) in zip(answer, everything):
+                assert distance == pytest.approx(expected, rel=1e-6, abs=1e-7), where
+                assert distance_of[key] == pytest.approx(expected, rel=1e-6, abs=1e-7), where
+            order = [(distance, by_bytes(key)) for key, distance in answer]
+            assert order == sorted(order), where
 
 
 @pytest.fixture
