@@ -29,11 +29,11 @@ static annex_status check_options(const annex_build_options *options, annex_erro
                          options->degree, GRAPH_MAX_DEGREE);
     }
     uint32_t least = (options->degree ? options->degree : BUILD_DEGREE) / 2;
-    if (options->effort && (options->effort < least || options->effort > BUILD_MAX_EFFORT)) {
+    if (options->effort && (options->effort < least || options->effort > INDEX_MAX_BUILD_EFFORT)) {
         return error_set(error, ANNEX_INVALID,
                          "the build effort is %" PRIu32 ", expected %" PRIu32
                          " (half the degree) to %d",
-                         options->effort, least, BUILD_MAX_EFFORT);
+                         options->effort, least, INDEX_MAX_BUILD_EFFORT);
     }
     if ((unsigned)options->family > ANNEX_GRAPH || (unsigned)options->raw > ANNEX_RAW_NONE ||
         (unsigned)options->key_kind > ANNEX_KEY_BYTES) {

@@ -23,7 +23,6 @@ enum {
     BUILD_FLAT_BELOW = 5000, /* rows; ANNEX_FAMILY_AUTO scans fewer: it takes well under a ms */
     BUILD_DEGREE = 64,
     BUILD_EFFORT = 80,
-    BUILD_MAX_EFFORT = 4096,
     BUILD_ENTRIES = 16,   /* random rows: one or 256 of them were slower */
     BUILD_HELD_OUT = 200, /* rows that measure recall */
 };

@@ -158,17 +158,50 @@ static void ensure_edge(annex_index *index, uint32_t slot)
         }
     }
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t *row = row_of(index, own[i]);
-        for (uint32_t j = count_edges(index, row); j-- > 0;) {
+        uint32_t *row = row_of(index, own[i]), edges = count_edges(index, row);
+        if (edges < index->header.degree) {
+            row[edges] = slot;
+            return;
+        }
+        for (uint32_t j = edges; j-- > 0;) {
             if (has_other_edge(index, row[j], own[i])) {
                 row[j] = slot;
                 return;
             }
         }
     }
-    if (n) {
-        row_of(index, own[0])[index->header.degree - 1] = slot;
+    row_of(index, own[0])[index->header.degree - 1] = slot;
+}
+
+/* Walks start at the slot: nothing alive that could lead to it was met. */
+static void add_entry(annex_index *index, uint32_t slot)
+{
+    uint32_t *entries = index->owned->entries, i = index->graph.n_entries;
+    if (i < GRAPH_MAX_ENTRIES) {
+        entries[index->graph.n_entries++] = slot;
+        return;
     }
+    while (--i > 0 && index_is_live(index, entries[i])) {
+    }
+    entries[i] = slot;
+}
+
+/* Puts the slot into the ring of a row with the same code, which the walk of its insertion met. */
+static bool join_twins(annex_index *index, uint32_t slot)
+{
+    enum { AMONG = 8 }; /* twins have the lowest score, but not alone */
+    struct owned *owned = index->owned;
+    const struct walk *walk = &owned->linker.walk;
+    size_t row_bytes = index->codec.row_bytes;
+    for (uint32_t i = 0; i < MIN(walk->size, AMONG); i++) {
+        uint32_t met = walk_id(walk->pool[i]);
+        if (memcmp(index_code(index, met), index_code(index, slot), row_bytes) == 0) {
+            owned->same[slot] = owned->same[met];
+            owned->same[met] = slot;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The slots take part in walks only from here on: `graph.slots` grows last. */
@@ -176,26 +209,19 @@ static void link_slot(annex_index *index, uint32_t slot)
 {
     struct owned *owned = index->owned;
     struct linker *linker = &owned->linker;
-    size_t row_bytes = index->codec.row_bytes;
-    uint32_t *row = row_of(index, slot);
+    uint32_t *row = row_of(index, slot), own[GRAPH_MAX_DEGREE];
     owned->same[slot] = slot;
-    memset(row, 0xff, index->header.degree * 4);
-    if (index->graph.n_entries == 0) {
-        owned->entries[index->graph.n_entries++] = slot;
-        index->graph.slots = index->slots = slot + 1;
-        return;
-    }
     linker_insert(linker, slot, row);
     index->graph.slots = index->slots = slot + 1;
-    uint32_t nearest = walk_id(linker->walk.pool[0]);
-    if (memcmp(owned->codes + nearest * row_bytes, owned->codes + slot * row_bytes, row_bytes) ==
-        0) {
-        owned->same[slot] = owned->same[nearest]; /* a twin: found through the one that is linked */
-        owned->same[nearest] = slot;
+    if (join_twins(index, slot)) { /* found through the one that is linked */
         memset(row, 0xff, index->header.degree * 4);
         return;
     }
-    uint32_t own[GRAPH_MAX_DEGREE], n = count_edges(index, row);
+    uint32_t n = count_edges(index, row);
+    if (n == 0) {
+        add_entry(index, slot);
+        return;
+    }
     memcpy(own, row, n * sizeof *own);
     for (uint32_t i = 0; i < n; i++) {
         linker_add_reverse(linker, own[i], &slot, 1, row_of(index, own[i]));
@@ -215,6 +241,7 @@ static annex_status keep_vectors(annex_index *index, annex_error *error)
         codec_decode(&index->codec, index_code(index, slot), owned->raw + slot * bytes);
     }
     index->raw = owned->raw;
+    index->keeps_raw = true;
     index->codec.lossless = false;
     index->header.lossless = 0;
     return ANNEX_OK;
@@ -312,12 +339,30 @@ static void bridge(annex_index *index, uint32_t from, uint32_t slot)
     linker_choose(linker, ids, scores, n, row);
 }
 
+/* The member of a ring that has edges; *alive when any of its members is. */
+static uint32_t linked_twin(const annex_index *index, uint32_t slot, bool *alive)
+{
+    uint32_t linked = slot, twin = slot;
+    *alive = false;
+    do {
+        *alive = *alive || index_is_live(index, twin);
+        linked = row_of(index, twin)[0] < index->slots ? twin : linked;
+        twin = index->owned->same[twin];
+    } while (twin != slot);
+    return linked;
+}
+
 static void delete_slot(annex_index *index, uint32_t slot)
 {
     struct owned *owned = index->owned;
     bitmap_set(owned->dead, slot);
     index->live--;
-    if (index->header.family != ANNEX_GRAPH || owned->same[slot] != slot) {
+    if (index->header.family != ANNEX_GRAPH) {
+        return;
+    }
+    bool alive;
+    slot = linked_twin(index, slot, &alive);
+    if (alive) {
         return; /* twins are found through the ring, whoever of it is dead */
     }
     struct linker *linker = &owned->linker;
@@ -339,7 +384,7 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
     uint64_t key_bytes = add && batch->key_ends && batch->n ? batch->key_ends[batch->n - 1] : 0;
     float *unit = NULL;
     annex_status status;
-    pthread_rwlock_wrlock(&index->lock);
+    index_begin_write(index);
     TRY_CLEANUP(check_batch(index, batch, error));
     TRY_CLEANUP(check_keys(index, batch, expect, error));
     if (add) {
@@ -347,7 +392,7 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
     }
     TRY_CLEANUP(memory_new(&index->env, index->codec.dimension, sizeof *unit, &unit, error));
     TRY_CLEANUP(thaw(index, add ? (uint32_t)MIN(batch->n, ANNEX_MAX_ROWS) : 0, key_bytes, error));
-    if (add && index->codec.lossless && !codec_is_bits(index->codec.metric) && !index->raw &&
+    if (add && index->codec.lossless && !codec_is_bits(index->codec.metric) && !index->keeps_raw &&
         !is_exact_batch(index, batch)) {
         TRY_CLEANUP(keep_vectors(index, error));
     }
@@ -363,7 +408,7 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
             add_row(index, key, (const char *)batch->vectors + i * bytes, unit);
         }
         pthread_rwlock_unlock(&index->lock); /* readers wait for one row at most */
-        pthread_rwlock_wrlock(&index->lock);
+        index_begin_write(index);
     }
 cleanup:
     pthread_rwlock_unlock(&index->lock);

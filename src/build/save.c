@@ -23,7 +23,8 @@ struct save {
     uint64_t n_key_bytes;
     uint32_t *same;       /* [n] */
     uint32_t *neighbours; /* [n x degree], ids in new slots */
-    uint32_t *linked;     /* [n] */
+    uint32_t *linked;     /* [n] rows of the new graph */
+    uint32_t *places;     /* [n] the slots whose edges they take */
     uint32_t n_linked;
     uint32_t entries[GRAPH_MAX_ENTRIES];
     uint32_t n_entries;
@@ -46,33 +47,44 @@ static uint32_t twin(const annex_index *index, uint32_t slot)
     return index->same ? MIN(index->same[slot], index->slots - 1) : slot;
 }
 
-/* A row is in the graph when it has edges, is an entry, or is alone. */
-static bool is_linked(const annex_index *index, uint32_t slot)
+/* Whether a row has a place in the graph, which one of each ring has. */
+static bool has_place(const annex_index *index, uint32_t slot)
 {
     const uint32_t *row = index->graph.neighbours + (size_t)slot * index->header.degree;
     bool entry = false;
     for (uint32_t i = 0; i < index->graph.n_entries; i++) {
         entry = entry || index->graph.entries[i] == slot;
     }
-    return entry || row[0] < index->slots || twin(index, slot) == slot;
+    return entry || row[0] < index->slots;
 }
 
-/* Deleted rows with living twins: the next living one takes their place in the graph. */
-static void pass_on(struct save *save)
+/*
+ * For each ring with a living row: the slot that has its place in the graph, and the living row that
+ * has it from now on. Edges to the slot become edges to that row.
+ */
+static annex_status choose_linked(struct save *save, annex_error *error)
 {
     const annex_index *index = save->index;
+    uint64_t *met;
+    TRY(memory_new(&index->env, bitmap_words(index->slots), 8, &met, error));
     for (uint32_t slot = 0; slot < index->slots; slot++) {
-        if (index_is_live(index, slot) || !is_linked(index, slot)) {
+        uint32_t place = SAVE_GONE, heir = SAVE_GONE;
+        for (uint32_t i = slot; !bitmap_get(met, i); i = twin(index, i)) {
+            bitmap_set(met, i);
+            place = place == SAVE_GONE && has_place(index, i) ? i : place;
+            heir = heir == SAVE_GONE && index_is_live(index, i) ? i : heir;
+        }
+        if (heir == SAVE_GONE) {
             continue;
         }
-        uint32_t heir = twin(index, slot);
-        for (uint32_t i = 0; i < index->slots && heir != slot && !index_is_live(index, heir); i++) {
-            heir = twin(index, heir);
-        }
-        if (index_is_live(index, heir)) {
-            save->moved[slot] = save->moved[heir];
-        }
+        place = place == SAVE_GONE ? heir : place;
+        heir = index_is_live(index, place) ? place : heir;
+        save->moved[place] = save->moved[heir];
+        save->places[save->n_linked] = place;
+        save->linked[save->n_linked++] = save->moved[heir];
     }
+    memory_free(&index->env, met, bitmap_words(index->slots), 8);
+    return ANNEX_OK;
 }
 
 static void copy_rings(struct save *save)
@@ -186,11 +198,8 @@ static annex_status copy_graph(struct save *save, annex_error *error)
     struct linker linker;
     TRY(linker_new(env, &graph, &options, &linker, error));
     memset(save->neighbours, 0xff, (size_t)save->n * options.degree * 4);
-    for (uint32_t slot = 0; slot < index->slots; slot++) {
-        if (save->moved[slot] != SAVE_GONE && is_linked(index, slot)) {
-            copy_edges(save, &linker, slot, save->moved[slot]);
-            save->linked[save->n_linked++] = save->moved[slot];
-        }
+    for (uint32_t i = 0; i < save->n_linked; i++) {
+        copy_edges(save, &linker, save->places[i], save->linked[i]);
     }
     linker_free(env, &linker);
     copy_entries(save);
@@ -231,7 +240,7 @@ static annex_status write_image(struct save *save, const char *path, annex_error
         .recall = index->recall,
         .n_recall = index->n_recall,
         .row_bytes = index->codec.row_bytes,
-        .raw_row_bytes = index->raw ? codec_vector_bytes(&index->codec) : 0,
+        .raw_row_bytes = index->keeps_raw ? codec_vector_bytes(&index->codec) : 0,
         .write_raw = write_raw,
         .raw_context = save,
     };
@@ -260,9 +269,10 @@ static annex_status save_locked(struct save *save, const char *path, annex_error
     if (graph) {
         TRY_CLEANUP(memory_new(env, live, 4, &save->same, error));
         TRY_CLEANUP(memory_new(env, live, 4, &save->linked, error));
+        TRY_CLEANUP(memory_new(env, live, 4, &save->places, error));
         TRY_CLEANUP(memory_new(env, live, edge_bytes, &save->neighbours, error));
         copy_rings(save);
-        pass_on(save);
+        TRY_CLEANUP(choose_linked(save, error));
         TRY_CLEANUP(copy_graph(save, error));
     }
     status = write_image(save, path, error);
@@ -275,18 +285,22 @@ cleanup:
     memory_free(env, save->errors, index->errors ? live : 0, 4);
     memory_free(env, save->same, graph ? live : 0, 4);
     memory_free(env, save->linked, graph ? live : 0, 4);
+    memory_free(env, save->places, graph ? live : 0, 4);
     memory_free(env, save->neighbours, graph ? live : 0, edge_bytes);
     return status;
 }
 
+/* Reads only, so that searches go on; the caller is the one writer. */
 annex_status annex_index_save(annex_index *index, const char *path, annex_error *error)
 {
     struct save save = {.index = index};
-    pthread_rwlock_wrlock(&index->lock);
+    index_begin_read(index);
     annex_status status = save_locked(&save, path, error);
-    if (!status) {
-        index->dirty = false;
-    }
     pthread_rwlock_unlock(&index->lock);
+    if (!status) {
+        index_begin_write(index);
+        index->dirty = false;
+        pthread_rwlock_unlock(&index->lock);
+    }
     return status;
 }

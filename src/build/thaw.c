@@ -66,7 +66,7 @@ static annex_status copy_rows(const annex_index *index, struct owned *owned, ann
         TRY(copy_array(env, index->codec.dimension, index->codec.dimension, index->codec.center, 4,
                        &owned->center, error));
     }
-    if (index->raw) {
+    if (index->keeps_raw) {
         size_t bytes = codec_vector_bytes(&index->codec);
         TRY(memory_new(env, capacity, bytes, &owned->raw, error));
         for (uint32_t slot = 0; slot < n; slot++) {

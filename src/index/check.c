@@ -109,7 +109,7 @@ annex_status annex_index_check(const annex_index *index, annex_error *error)
     }
     annex_index *self = (annex_index *)(uintptr_t)index;
     annex_status status;
-    pthread_rwlock_rdlock(&self->lock);
+    index_begin_read(self);
     TRY_CLEANUP(check_links(index, error));
     TRY_CLEANUP(check_keys(index, error));
     if (index->header.family == ANNEX_GRAPH && index->slots) {

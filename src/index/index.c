@@ -16,6 +16,7 @@ static void attach(annex_index *index)
     const struct segment_header *header = &segment->header;
     const struct segment_section *sections = segment->sections;
     index->header = *header;
+    index->header.build_effort = MAX(1, MIN(header->build_effort, INDEX_MAX_BUILD_EFFORT));
     codec_restore(&index->codec, (annex_metric)header->metric, header->dimension,
                   header->lossless != 0, header->fixed_scale, header->max_norm,
                   section(segment, SECTION_CENTER));
@@ -30,6 +31,7 @@ static void attach(annex_index *index)
                        .n_entries = (uint32_t)MIN(sections[SECTION_ENTRY].rows, GRAPH_MAX_ENTRIES)};
     index->errors = section(segment, SECTION_ERRORS);
     index->raw = section(segment, SECTION_RAW);
+    index->keeps_raw = sections[SECTION_RAW].data != NULL;
     index->raw_row = section(segment, SECTION_RAW_ROW);
     index->same = section(segment, SECTION_SAME);
     index->keys = section(segment, SECTION_KEYS);
@@ -58,6 +60,7 @@ annex_status index_new(const annex_env *env, struct segment *segment, void *imag
     index->segment = segment;
     index->image = image;
     index->image_bytes = image_bytes;
+    pthread_mutex_init(&index->turn, NULL);
     pthread_rwlock_init(&index->lock, NULL);
     pthread_mutex_init(&index->scratch_lock, NULL);
     attach(index);
@@ -140,6 +143,7 @@ void annex_index_close(annex_index *index)
     }
     segment_close(index->segment);
     memory_free(&env, index->image, index->image_bytes, 1);
+    pthread_mutex_destroy(&index->turn);
     pthread_rwlock_destroy(&index->lock);
     pthread_mutex_destroy(&index->scratch_lock);
     memory_free(&env, index, 1, sizeof *index);

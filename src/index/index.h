@@ -22,6 +22,7 @@
 #include "segment/segment.h"
 
 #define INDEX_CALIBRATED_K 10
+#define INDEX_MAX_BUILD_EFFORT 4096
 
 struct annex_index {
     annex_env env;
@@ -36,6 +37,7 @@ struct annex_index {
     uint64_t *dead;      /* bitmap [capacity]; NULL: all live */
     const float *errors; /* [slots]; NULL for bits */
     const uint8_t *raw;  /* vectors; NULL: none stored */
+    bool keeps_raw;        /* vectors are stored, also when there are no rows yet */
     const uint32_t *raw_row;
     const uint32_t *same;
     const int64_t *keys;
@@ -46,10 +48,10 @@ struct annex_index {
     struct annex_recall_point recall[ANNEX_MAX_RECALL_POINTS];
     uint32_t n_recall;
     bool dirty;
-    bool broken; /* a change failed half way: no further work */
     /* What build/change.c owns once the index was changed, and how to free it. */
     struct owned *owned;
     void (*free_owned)(struct annex_index *index);
+    pthread_mutex_t turn; /* taken before `lock`: readers who follow each other starve no writer */
     pthread_rwlock_t lock;
     pthread_mutex_t scratch_lock;
     struct scratch *scratch; /* free ones */
@@ -60,6 +62,19 @@ struct annex_index {
 /* Makes an index of an opened segment, which it takes over (also on failure). */
 annex_status index_new(const annex_env *env, struct segment *segment, void *image,
                        uint64_t image_bytes, annex_index **index, annex_error *error);
+/* For searches. Small accessors take `lock` alone: a filter may call them during a search. */
+static inline void index_begin_read(annex_index *index)
+{
+    pthread_mutex_lock(&index->turn);
+    pthread_rwlock_rdlock(&index->lock);
+    pthread_mutex_unlock(&index->turn);
+}
+static inline void index_begin_write(annex_index *index)
+{
+    pthread_mutex_lock(&index->turn);
+    pthread_rwlock_wrlock(&index->lock);
+    pthread_mutex_unlock(&index->turn);
+}
 static inline bool index_is_live(const annex_index *index, uint32_t slot)
 {
     return !index->dead || !bitmap_get(index->dead, slot);

@@ -302,7 +302,7 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
     }
     annex_index *self =
         (annex_index *)(uintptr_t)index; /* the lock and scratch are not its value */
-    pthread_rwlock_rdlock(&self->lock);
+    index_begin_read(self);
     struct search_job job = {.plan = {.index = self, .options = options},
                              .queries = queries,
                              .k = k,
@@ -369,7 +369,7 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     annex_index *self = (annex_index *)(uintptr_t)index;
     struct scratch *scratch;
     TRY(scratch_take(self, &scratch, error));
-    pthread_rwlock_rdlock(&self->lock);
+    index_begin_read(self);
     annex_status status = within_items(self, scratch, query, distance, options, error);
     if (!status && !negative && scratch->n_items) {
         status = memory_new_raw(&index->env, scratch->n_items, sizeof **hits, hits, error);
