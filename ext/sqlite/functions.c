@@ -98,7 +98,7 @@ static annex_status functions_describe(struct call *call)
 
         if (call_names_index(call->texts[0], index)) {
             char *text = sqlite3_mprintf(
-                "{\"rows\":%llu,\"dimension\":%u,\"metric\":\"%s\",\"index\":\"%s\","
+                "{\"rows\":%llu,\"dimension\":%u,\"metric\":\"%s\",\"family\":\"%s\","
                 "\"recall\":%!.4g}",
                 (unsigned long long)index->rows, (unsigned)index->dimension, index->metric,
                 index->family, index->recall);
