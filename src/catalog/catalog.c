@@ -179,7 +179,7 @@ static void catalog_take_handles(struct catalog_index *index, struct catalog_ind
 {
     for (size_t i = 0; i < index->n_parts; i++) {
         struct catalog_part *to = &index->parts[i];
-        for (size_t j = 0; j < older->n_parts; j++) {
+        for (size_t j = older->n_parts; j-- > 0;) { /* what was built last is what is stored */
             struct catalog_part *from = &older->parts[j];
             if (from->index != NULL && to->bytes == from->bytes && to->slots == from->slots &&
                 memcmp(to->content, from->content, sizeof to->content) == 0) {

@@ -273,9 +273,14 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
                          annex_family family, annex_error *error);
 annex_status store_write(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                          annex_error *error);
-/* Reads the stored bytes of a part, verifies them; for check. */
+/*
+ * For check: verifies the stored bytes of a part, and its copy in the cache, which is made anew when
+ * it is damaged.
+ */
 annex_status store_verify(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                           annex_error *error);
+/* Whether two parts are kept in the same place. */
+bool store_is_same(const struct catalog_part *a, const struct catalog_part *b);
 /* Removes files and cache entries of parts that are not used any more; best effort. */
 void store_remove(annex_db *db, struct catalog_index *index, const struct catalog_part *part);
 /* Removes files beside the database that no index names (sweep.c). */

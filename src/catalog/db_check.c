@@ -2,9 +2,9 @@
  * db_check.c - compares an index with its table, row by row, and every byte of it with its
  * checksums.
  *
- * The first thing that is wrong is reported in one sentence with what to run. Nothing is changed.
- * Segments hold codes, not vectors: a vector counts as the same when it lies within what codes
- * lose.
+ * The first thing that is wrong is reported in one sentence with what to run. Nothing is changed,
+ * but a damaged copy in the cache is made anew. Segments hold codes, not vectors: a vector counts
+ * as the same when it lies within what codes lose.
  */
 #include "catalog/catalog.h"
 

@@ -285,8 +285,7 @@ static void sync_remove_files(struct sync_work *work, bool committed)
         for (size_t j = 0; unused && j < index->n_parts; j++) {
             bool kept =
                 committed ? j >= work->n_older || !work->fold.absorbed[j] : j < work->n_older;
-            unused = !kept || memcmp(index->parts[i].content, index->parts[j].content,
-                                     sizeof index->parts[i].content) != 0;
+            unused = !kept || !store_is_same(&index->parts[i], &index->parts[j]);
         }
         if (unused) {
             store_remove(work->db, index, &index->parts[i]);

@@ -111,7 +111,7 @@ static annex_status store_damaged(const struct catalog_index *index, const char 
                                   annex_error *error)
 {
     return error_set(error, ANNEX_DAMAGED,
-                     "a segment of index %s is damaged (%s); run annex_sync to rebuild it",
+                     "a segment of index %s is damaged (%s); run annex_optimize to rebuild it",
                      index->name, what);
 }
 
@@ -259,10 +259,12 @@ annex_status store_open_all(annex_db *db, struct catalog_index *index, annex_err
     return ANNEX_OK;
 }
 
-annex_status store_verify(annex_db *db, struct catalog_index *index, struct catalog_part *part,
-                          annex_error *error)
+/* Compares every checksum of what the database holds, or of the file beside it. */
+static annex_status store_verify_source(annex_db *db, struct catalog_index *index,
+                                        const struct catalog_part *part, annex_error *error)
 {
     struct catalog_part copy = *part;
+    annex_error why = {ANNEX_OK, ""};
     copy.index = NULL;
     copy.image = NULL;
     if (part->file[0] != '\0') {
@@ -270,9 +272,32 @@ annex_status store_verify(annex_db *db, struct catalog_index *index, struct cata
     } else {
         TRY(store_open_image(db, index, &copy, error));
     }
-    annex_status status = annex_index_check(copy.index, error);
+    annex_status status = annex_index_check(copy.index, &why);
     store_close(db, &copy);
-    return status;
+    if (status == ANNEX_DAMAGED) {
+        return store_damaged(index, why.message, error);
+    }
+    return status == ANNEX_OK ? ANNEX_OK : error_set(error, status, "%s", why.message);
+}
+
+annex_status store_verify(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                          annex_error *error)
+{
+    TRY(store_verify_source(db, index, part, error));
+    TRY(store_open(db, index, part, error));
+    if (part->file[0] != '\0' || part->image != NULL) {
+        return ANNEX_OK; /* there is no copy in the cache */
+    }
+    annex_error why = {ANNEX_OK, ""};
+    annex_status status = annex_index_check(part->index, &why);
+    if (status == ANNEX_DAMAGED) {
+        log_message(&db->env, ANNEX_LOG_WARNING, "the cached copy of index %s is made anew: %s",
+                    index->name, why.message);
+        store_close(db, part);
+        store_remove(db, index, part);
+        return store_open(db, index, part, error);
+    }
+    return status == ANNEX_OK ? ANNEX_OK : error_set(error, status, "%s", why.message);
 }
 
 bool part_find(const struct catalog_part *part, const struct rowkey *key, uint32_t *row)
@@ -437,7 +462,15 @@ annex_status store_write(annex_db *db, struct catalog_index *index, struct catal
                          annex_error *error)
 {
     TRY(schema_insert_part(db, index, part, error));
+    /* Chunks of a part that somebody deleted from annex_part may have the same number. */
+    TRY(host_run(db->host, error, "DELETE FROM %s.annex_segment WHERE part = %lld",
+                 index->schema_sql, (long long)part->id));
     return part->file[0] == '\0' ? store_insert_chunks(db, index, part, error) : ANNEX_OK;
+}
+
+bool store_is_same(const struct catalog_part *a, const struct catalog_part *b)
+{
+    return memcmp(a->content, b->content, sizeof a->content) == 0 && strcmp(a->file, b->file) == 0;
 }
 
 void store_remove(annex_db *db, struct catalog_index *index, const struct catalog_part *part)

@@ -112,11 +112,11 @@ def test_create__says_what_was_made(db):
                          " '{\"metric\":\"cosine\"}')").fetchone()
     made = json.loads(text)
     assert made["rows"] == 588 and made["dimension"] == DIMENSION and made["metric"] == "cosine"
-    assert made["index"] == "flat" and made["recall"] == 1
+    assert made["family"] == "flat" and made["recall"] == 1
     (text,) = db.execute("SELECT annex_create('graph_idx', 'docs', 'embedding',"
                          " '{\"index\":\"graph\",\"recall\":0.9}')").fetchone()
     made = json.loads(text)
-    assert made["rows"] == 588 and made["index"] == "graph" and 0.9 <= made["recall"] <= 1
+    assert made["rows"] == 588 and made["family"] == "graph" and 0.9 <= made["recall"] <= 1
 
 
 def test_renamed_table__keeps_its_index_under_the_new_name(db, docs, query):
@@ -150,11 +150,47 @@ def test_index_that_cannot_be_trusted__answers_from_the_table_until_a_sync(db, d
     with pytest.raises(sqlite3.DatabaseError) as caught:
         again.execute("SELECT annex_check('docs_idx')")
     assert caught.value.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
-    assert "annex_sync" in str(caught.value)
+    assert ("annex_optimize" if "segment" in damage else "annex_sync") in str(caught.value)
     assert json.loads(keys(again, "SELECT annex_sync('docs_idx')")[0])["rebuilt"] is True
     assert keys(again, "SELECT annex_check('docs_idx')") == ["ok"]
     assert keys(again, "SELECT state FROM annex_indexes") == ["fresh"]
     assert keys(again, SEARCH + "10)", query.tobytes()) == docs.nearest(query, 11)[1:]
+
+
+@pytest.mark.parametrize("storage", ["database", "file"])
+@pytest.mark.parametrize("damage", ["segment", "part", "cache"])
+def test_damage_that_check_finds__is_mended_by_what_it_advises(db, tmp_path, damage, storage):
+    docs = Docs(db)
+    query = docs.query(0)
+    db.execute("SELECT annex_create('docs_idx', 'docs', 'embedding', ?)",
+               [json.dumps({"storage": storage})])
+    db.execute("SELECT annex_check('docs_idx')")
+    if damage == "part":
+        db.execute("DELETE FROM annex_part")
+        db.execute("UPDATE annex_index SET version = version + 1")
+    elif damage == "segment" and storage == "database":
+        db.execute("UPDATE annex_segment SET data = zeroblob(length(data))")
+    else:
+        (path,) = tmp_path.glob("docs.db.annex-*" if storage == "file" else "cache/annex/*.annex")
+        with open(path, "r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(bytes(64))
+    if damage == "cache" and storage == "database":
+        assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
+    else:
+        with pytest.raises(sqlite3.DatabaseError, match="run annex_optimize"):
+            db.execute("SELECT annex_check('docs_idx')")
+        db.execute("SELECT annex_optimize('docs_idx')")
+        assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
+    assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
+
+
+def test_renamed_index_in_a_file__leaves_no_file_behind(db, docs, tmp_path):
+    db.execute("SELECT annex_create('in_file', 'docs', 'embedding', '{\"storage\":\"file\"}')")
+    db.execute("SELECT annex_rename('in_file', 'other')")
+    db.execute("SELECT annex_optimize('other')")
+    db.execute("SELECT annex_drop('other')")
+    assert list(tmp_path.glob("docs.db.annex-*")) == []
 
 
 def test_storage_in_a_file__lies_beside_the_database_until_dropped(db, docs, query, tmp_path):
