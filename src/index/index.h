@@ -37,7 +37,7 @@ struct annex_index {
     uint64_t *dead;      /* bitmap [capacity]; NULL: all live */
     const float *errors; /* [slots]; NULL for bits */
     const uint8_t *raw;  /* vectors; NULL: none stored */
-    bool keeps_raw;        /* vectors are stored, also when there are no rows yet */
+    bool keeps_raw;      /* vectors are stored, also when there are no rows yet */
     const uint32_t *raw_row;
     const uint32_t *same;
     const int64_t *keys;

@@ -1,9 +1,10 @@
 """Answers are those of the table at this moment, whoever writes to it.
 
 A writer without Annex makes 2,000 random inserts, updates and deletes in batches. After each batch
-two readers, one in this process and one in another, must answer at effort "exact" what a numpy model
-answers that never looks at the database. In between: syncs from either side, rolled back batches and
-savepoints, VACUUM, dropped triggers, a rebuilt table. ANNEX_SEED=n runs another sequence.
+two readers, one in this process and one in another, must answer at effort "exact" what a numpy
+model answers that never looks at the database. In between: syncs from either side, rolled back
+batches and savepoints, VACUUM, dropped triggers, a rebuilt table. ANNEX_SEED=n runs another
+sequence.
 """
 
 import json
@@ -76,7 +77,7 @@ class ThisProcess:
 
 
 class Integer:
-    """One INTEGER PRIMARY KEY; a second unique column makes REPLACE remove rows that no trigger sees."""
+    """One INTEGER PRIMARY KEY; a unique column makes REPLACE remove rows that no trigger sees."""
 
     table = "docs(id INTEGER PRIMARY KEY, other INTEGER UNIQUE, vec BLOB)"
     keys = ["id"]
@@ -200,7 +201,7 @@ def by_bytes(key):
 
 
 def agree(writer, readers, seed):
-    """Same rows, same order. Distances are f32 sums: what rounds to one distance is ordered by key."""
+    """Same rows, same order. Distances are f32 sums: those that round alike are ordered by key."""
     for reader in readers:
         query = writer.numbers.standard_normal(DIMENSION).astype("<f4")
         everything = writer.nearest(query, len(writer.rows))
