@@ -274,8 +274,8 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
 annex_status store_write(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                          annex_error *error);
 /*
- * For check: verifies the stored bytes of a part, and its copy in the cache, which is made anew when
- * it is damaged.
+ * For check: verifies the stored bytes of a part, and its copy in the cache, which is made anew
+ * when it is damaged.
  */
 annex_status store_verify(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                           annex_error *error);
