@@ -8,8 +8,9 @@
 #include "index/graph.h"
 
 enum {
-    EXPAND = 2, /* rows expanded in one hop: their cache misses overlap */
-    MERGE_ROOM = EXPAND * GRAPH_MAX_DEGREE, /* behind the pool, for what a merge pushes out */
+    EXPAND = 2,      /* rows expanded in one hop: their cache misses overlap */
+    MERGE_ROOM = 16, /* behind the pool, for what a merge pushes out */
+    GROUP = 16,      /* candidates merged at a time */
     TOUCHED = 1 << 14
 };
 
@@ -78,30 +79,33 @@ static const uint32_t *neighbours_of(const struct graph *graph, uint32_t id)
     return graph->neighbours + (size_t)id * graph->degree;
 }
 
-/* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed.
+/*
+ * Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed.
+ * In groups, because each makes the pool better and spares the next one work.
  */
 static uint32_t absorb(const struct graph *graph, const struct query *query, struct walk *walk,
                        const uint32_t *ids, uint32_t n)
 {
     float scores[EXPAND * GRAPH_MAX_DEGREE];
-    walk_item items[EXPAND * GRAPH_MAX_DEGREE];
+    walk_item items[GROUP];
     codec_score(query, graph->rows, ids, n, scores);
     walk->scored += n;
-    walk_item worst = walk->size == walk->capacity ? walk->pool[walk->size - 1] : UINT64_MAX;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        walk_item item = walk_item_of(scores[i], ids[i]);
-        items[kept] = item;
-        kept += item < worst;
+    uint32_t lowest = UINT32_MAX;
+    for (uint32_t first = 0; first < n; first += GROUP) {
+        walk_item worst = walk->size == walk->capacity ? walk->pool[walk->size - 1] : UINT64_MAX;
+        uint32_t kept = 0;
+        for (uint32_t i = first; i < MIN(first + GROUP, n); i++) {
+            walk_item item = walk_item_of(scores[i], ids[i]);
+            items[kept] = item;
+            kept += item < worst;
+        }
+        if (kept == 0) {
+            continue;
+        }
+        uint32_t changed = query->codec->kernels->u64_merge(walk->pool, walk->size, items, kept);
+        walk->size = MIN(walk->size + kept, walk->capacity);
+        lowest = MIN(lowest, changed);
     }
-    /* They may be expanded soon, so their neighbours are wanted; most rows have up to 32. */
-    for (uint32_t i = 0; i < kept; i++) {
-        const char *row = (const char *)neighbours_of(graph, walk_id(items[i]));
-        __builtin_prefetch(row);
-        __builtin_prefetch(row + 64);
-    }
-    uint32_t lowest = query->codec->kernels->u64_merge(walk->pool, walk->size, items, kept);
-    walk->size = MIN(walk->size + kept, walk->capacity);
     return lowest;
 }
 

@@ -147,7 +147,7 @@ ROWS_INLINE void move_up(uint64_t *from, uint32_t n, uint32_t up)
 /* Places are counted, not searched: a pool of a search is too short for branches to be learnt. */
 uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n)
 {
-    enum { MOST = 160 };
+    enum { MOST = 64 };
     uint64_t ordered[MOST];
     if (n > MOST) {
         return ref_u64_merge(sorted, size, items, n);
