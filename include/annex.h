@@ -15,8 +15,9 @@
  *   - Output parameters are cleared first. After an error the object is as it was before.
  *   - "borrows" means until the call returns; "keeps" means until the object is closed. What the
  *     library allocates, the library frees, by the function named with it.
- *   - Memory, files, threads and messages go through an annex_env. There is no global state; the
- *     library never prints, never exits, installs no signal handler.
+ *   - Memory, files, threads and messages go through an annex_env, which is never NULL:
+ *     annex_env_default is the usual one. There is no global state; the library never prints, never
+ *     exits, installs no signal handler.
  *   - Distances: smaller is nearer, under every metric. Ties are ordered by key.
  *   - One writer and any number of readers may use one annex_index at a time. An annex_db is used
  *     by one thread at a time, like the database connection that it wraps.
@@ -450,7 +451,10 @@ ANNEX_API annex_status annex_index_delete(annex_index *index, const annex_batch 
  */
 ANNEX_API annex_status annex_index_save(annex_index *index, const char *path, annex_error *error);
 
-/* Reads everything: checksums, ids, keys, reachability. ANNEX_DAMAGED says what was found. */
+/*
+ * Reads everything: checksums, ids, keys, and unless the index was changed (annex_index_save repairs
+ * the graph) reachability. ANNEX_DAMAGED says what was found.
+ */
 ANNEX_API annex_status annex_index_check(const annex_index *index, annex_error *error);
 
 /* ---- Files of vectors -------------------------------------------------------------------------*/

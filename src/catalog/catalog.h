@@ -460,7 +460,5 @@ annex_status result_fill(annex_result *result, struct rowkey_shape shape, struct
 /* Builds one segment from the whole table and adds it to the index in memory. */
 annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
                            annex_error *error);
-/* A writing transaction on the schema of an index; says which database cannot be written. */
-annex_status catalog_begin(annex_db *db, const char *schema, annex_error *error);
 
 #endif

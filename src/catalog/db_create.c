@@ -65,7 +65,7 @@ static annex_status create_resolve(annex_db *db, struct arena *arena, const char
     return present ? ANNEX_OK : error_set(error, ANNEX_NOT_FOUND, "there is no table %s", table);
 }
 
-annex_status catalog_begin(annex_db *db, const char *schema, annex_error *error)
+static annex_status create_check_writable(annex_db *db, const char *schema, annex_error *error)
 {
     if (schema != NULL && db->host->type->read_only(db->host, schema)) {
         return error_set(error, ANNEX_READ_ONLY,
@@ -73,7 +73,7 @@ annex_status catalog_begin(annex_db *db, const char *schema, annex_error *error)
                          "indexes does not",
                          schema);
     }
-    return db->host->type->begin(db->host, error);
+    return ANNEX_OK;
 }
 
 /* ---- create ----------------------------------------------------------------------------------*/
@@ -158,7 +158,8 @@ annex_status annex_db_create(annex_db *db, const char *index_name, const char *t
         create_resolve(db, &scratch, index_name, table, &schema, &name, &table_name, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(catalog_new(db, schema, name, &index, error));
-    TRY_CLEANUP(catalog_begin(db, schema, error));
+    TRY_CLEANUP(create_check_writable(db, schema, error));
+    TRY_CLEANUP(db->host->type->begin(db->host, error));
     status = create_run(db, index, table_name, column, options, error);
     if (status == ANNEX_OK) {
         status = db->host->type->commit(db->host, error);
@@ -187,6 +188,7 @@ static annex_status rename_run(annex_db *db, const char *from, const char *to,
     TRY(catalog_open(db, from, &index, &hold, error));
     db->host->type->finish(hold);
     *out = index;
+    TRY(create_check_writable(db, index->schema, error));
     TRY(schema_split(db, scratch, to, &schema, &name, error));
     if (schema != NULL && strcmp(schema, index->schema) != 0) {
         return error_set(error, ANNEX_INVALID,
@@ -232,6 +234,7 @@ static annex_status drop_run(annex_db *db, const char *name, struct arena *scrat
     TRY(catalog_locate(db, scratch, name, &schema, &plain, &hold, error));
     int64_t id = host_integer(db->host, hold, 0);
     db->host->type->finish(hold);
+    TRY(create_check_writable(db, schema, error));
     TRY(catalog_new(db, schema, plain, out, error));
     struct catalog_index *index = *out;
     index->id = id;

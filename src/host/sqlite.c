@@ -103,7 +103,7 @@ static annex_status sqlite_prepare(struct host *host, const char *sql,
     if (code != SQLITE_OK) {
         status = sqlite_error(self->connection, code, error);
     } else if (made->handle == NULL || tail[strspn(tail, " \t\r\n")] != '\0') {
-        status = error_set(error, ANNEX_INVALID, "this is not one SQL statement: %.200s", sql);
+        status = error_set(error, ANNEX_INVALID, "it is not one SQL statement");
     }
     if (status != ANNEX_OK) {
         sqlite_discard(made);

@@ -381,6 +381,7 @@ annex_status sqlite_condition(struct host *host, const struct host_table *table,
     struct condition_columns found = {.table = table};
     struct host_statement *statement = NULL;
     const char *schema = NULL, *name = NULL;
+    annex_error why = {ANNEX_OK, ""};
     sqlite3 *sandbox = NULL;
     *columns = NULL;
     *n = 0;
@@ -389,11 +390,13 @@ annex_status sqlite_condition(struct host *host, const struct host_table *table,
     TRY(host_quote(arena, table->schema, &schema, error));
     TRY(host_quote(arena, table->name, &name, error));
     /* The real table first: its message is the one that helps. */
-    TRY(host_prepare(host, &statement, error, "SELECT 1 FROM %s.%s WHERE (%s\n)", schema, name,
-                     where));
+    annex_status status = host_prepare(host, &statement, &why, "SELECT 1 FROM %s.%s WHERE (%s\n)",
+                                       schema, name, where);
     host->type->finish(statement);
-
-    annex_status status = ANNEX_OK;
+    if (status != ANNEX_OK) {
+        return error_set(error, status == ANNEX_HOST ? ANNEX_INVALID : status,
+                         "the condition (%s) does not work: %s", where, why.message);
+    }
     int code = sqlite3_open(":memory:", &sandbox);
     if (code == SQLITE_OK) {
         /* A name in double quotes is a column here, never a text: typing errors shall be found. */

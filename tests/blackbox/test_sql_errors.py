@@ -134,8 +134,11 @@ def test_error_in_the_middle_of_a_statement__names_the_query_and_spares_the_conn
     ("annex_create('x', 'docs', 'embedding', '{\"format\":\"f8\"}')", "f8"),
     ("annex_create('x', 'docs', 'embedding', '{\"key\":\"nothing\"}')", "nothing"),
     ("annex_create('x', 'docs', 'embedding', '{\"key\":\"lang\"}')", "lang"),
-    ("annex_create('x', 'docs', 'embedding', '{\"where\":\"no such syntax\"}')", "syntax"),
-    ("annex_create('x', 'docs', 'embedding', '{\"where\":\"colour = 1\"}')", "colour"),
+    ("annex_create('x', 'docs', 'embedding', '{\"where\":\"no such syntax\"}')",
+     "the condition (no such syntax) does not work"),
+    ("annex_create('x', 'docs', 'embedding', '{\"where\":\"colour = 1\"}')",
+     "the condition (colour = 1) does not work: SQLite: no such column: colour"),
+    ("annex_create('x', 'docs', 'embedding', '{\"where\":\"1); DROP TABLE docs --\"}')", "one SQL"),
     ("annex_create('x', 'docs', 'embedding', '{\"where\":\"1) --\"}')", ""),
     ("annex_create('x', 'docs', 'embedding', '{\"dimension\":17}')", "17"),
     ("annex_create('x', 'sqlite_schema', 'sql')", ""),
@@ -274,6 +277,7 @@ def test_read_only_database__is_searched_and_not_changed(db, connect, tmp_path, 
                  "annex_rename('docs_idx', 'x')", "annex_create('x', 'docs', 'embedding')"):
         text, code = refusal(reader, "SELECT " + call)
         assert code == sqlite3.SQLITE_READONLY, (call, text)
+        assert "open for reading only" in text
     assert path.read_bytes() == before
 
 
