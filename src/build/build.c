@@ -308,7 +308,7 @@ annex_status annex_build(const annex_env *env, const annex_build_options *option
     choose(&builder);
     TRY_CLEANUP(check_memory(&builder, error));
     TRY_CLEANUP(build_encode(&builder, error));
-    if (builder.family == ANNEX_GRAPH) {
+    if (builder.family == ANNEX_GRAPH && builder.n > 0) {
         TRY_CLEANUP(build_order(&builder, error));
         TRY_CLEANUP(build_link(&builder, error));
     }

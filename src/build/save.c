@@ -270,7 +270,7 @@ static annex_status save_locked(struct save *save, const char *path, annex_error
     }
     number_rows(save);
     copy_rows(save);
-    if (graph) {
+    if (graph && live > 0) {
         TRY_CLEANUP(memory_new(env, live, 4, &save->same, error));
         TRY_CLEANUP(memory_new(env, live, 4, &save->linked, error));
         TRY_CLEANUP(memory_new(env, live, 4, &save->places, error));

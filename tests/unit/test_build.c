@@ -480,16 +480,18 @@ static void build__threads_processors_and_batches__give_the_same_bytes(void **st
                                            ANNEX_L1, ANNEX_HAMMING, ANNEX_JACCARD};
     char *was = getenv("ANNEX_CPU") ? strdup(getenv("ANNEX_CPU")) : NULL;
     for (size_t m = 0; m < ARRAY_LENGTH(metrics); m++) {
-        struct rows rows = rows_make(metrics[m], 40, 5500, SHAPE_CLUSTERS, m);
+        struct rows rows = rows_make(metrics[m], 40, 4200, SHAPE_CLUSTERS, m);
         if (m % 2) {
             rows_make_byte_keys(&rows, m);
         }
         annex_build_options options = rows_options(&rows);
         size_t n_first, n;
+        options.degree = 32;
+        options.effort = 32;
         options.threads = 1;
         options.family = ANNEX_GRAPH;
         char *first = build_file(&rows, &options, &n_first);
-        for (size_t t = 0; t < 6; t++) {
+        for (size_t t = 0; t < 5; t++) {
             const struct kernels *kernels = kernel_available(t);
             options.threads = t == 0 ? 2 : t == 1 ? 7 : t == 2 ? 0 : 1;
             rows.batch = !rows.key_ends && t > 0 ? 100 * t + 1 : 0;
