@@ -107,12 +107,13 @@ static bool store_fits(const struct catalog_index *index, struct catalog_part *p
     return true;
 }
 
+/* `what` may end with advice for index files, "; build it again", which does not hold here. */
 static annex_status store_damaged(const struct catalog_index *index, const char *what,
                                   annex_error *error)
 {
     return error_set(error, ANNEX_DAMAGED,
-                     "a segment of index %s is damaged (%s); run annex_optimize to rebuild it",
-                     index->name, what);
+                     "a segment of index %s is damaged (%.*s); run annex_optimize to rebuild it",
+                     index->name, (int)strcspn(what, ";"), what);
 }
 
 /* Reads the chunks of a part into `image` ([part->bytes]). */

@@ -42,7 +42,7 @@ const struct option options_table[] = {
      "the recall that searches aim at when they do not say, such as 0.95"},
     {OPTION_STORAGE, "storage", 0, OPTION_IS_CHOICE, "database|file", 0, 0, FOR(CREATE),
      "where the index lives; inside the database unless given"},
-    {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "f32|f16|bf16|i8|u8|bits|json|f64", 0, 0,
+    {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "f32|f16|bf16|i8|u8|bits|json", 0, 0,
      FOR(CREATE), "how the column stores a vector; found out from the rows unless given"},
     {OPTION_DIMENSION, "dimension", 0, OPTION_IS_COUNT, "N", 1, ANNEX_MAX_DIMENSION, FOR(CREATE),
      "elements of a vector; found out from the rows unless given"},

@@ -178,8 +178,9 @@ def test_damage_that_check_finds__is_mended_by_what_it_advises(db, tmp_path, dam
     if damage == "cache" and storage == "database":
         assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
     else:
-        with pytest.raises(sqlite3.DatabaseError, match="run annex_optimize"):
+        with pytest.raises(sqlite3.DatabaseError, match="; run annex_optimize") as caught:
             db.execute("SELECT annex_check('docs_idx')")
+        assert str(caught.value).count(";") == 1, "one advice, not two"
         db.execute("SELECT annex_optimize('docs_idx')")
         assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
     assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
