@@ -95,7 +95,7 @@ static annex_status scan_all(struct scan *scan, annex_error *error)
             compact(scan);
             compact_at = MAX(compact_at, 2 * scratch->n_items);
         }
-        if (first % (1u << 16) == 0 && index->env.log.progress &&
+        if (first % (1u << 16) == 0 && scratch->reports && index->env.log.progress &&
             index->env.log.progress(index->env.log.context, "scanning", first, index->slots)) {
             return error_set(error, ANNEX_CANCELLED, "the search was cancelled");
         }

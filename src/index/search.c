@@ -224,6 +224,7 @@ struct search_job {
     annex_hit *hits;
     size_t *found;
     struct scratch **scratches; /* one a worker */
+    pthread_t caller;
 };
 
 static annex_status search_range(void *argument, unsigned worker, size_t first, size_t end,
@@ -235,6 +236,7 @@ static annex_status search_range(void *argument, unsigned worker, size_t first, 
     if (!job->scratches[worker]) {
         TRY(scratch_take(index, &job->scratches[worker], error));
     }
+    job->scratches[worker]->reports = pthread_equal(pthread_self(), job->caller) != 0;
     for (size_t i = first; i < end; i++) {
         TRY(search_one(&job->plan, job->scratches[worker], job->queries + i * vector_bytes,
                        job->hits + i * job->k, &job->found[i], error));
@@ -307,7 +309,8 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
                              .queries = queries,
                              .k = k,
                              .hits = hits,
-                             .found = found};
+                             .found = found,
+                             .caller = pthread_self()};
     job.plan.k = MIN(k, index->live);
     job.plan.window = choose_window(index, options, job.plan.k);
     annex_status status = search_locked(&job, n_queries, error);
@@ -369,6 +372,7 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     annex_index *self = (annex_index *)(uintptr_t)index;
     struct scratch *scratch;
     TRY(scratch_take(self, &scratch, error));
+    scratch->reports = true;
     index_begin_read(self);
     annex_status status = within_items(self, scratch, query, distance, options, error);
     if (!status && !negative && scratch->n_items) {

@@ -316,12 +316,14 @@ static void open__anything_fails__leaves_nothing(void **state)
 /* ---- cancelling ------------------------------------------------------------------------------*/
 
 static uint64_t reports, stop_at;
+static pthread_t caller;
 
 static int count_reports(void *context, const char *phase, uint64_t done, uint64_t total)
 {
     (void)context;
     (void)phase;
     assert_true(total == 0 || done <= total);
+    assert_true(pthread_equal(pthread_self(), caller));
     return ++reports == stop_at;
 }
 
@@ -334,6 +336,7 @@ static void cancel__at_any_report__leaves_nothing(void **state)
     struct fault fault;
     fault_init(&fault, NULL);
     rows.batch = 1000;
+    caller = pthread_self();
     assert_int_equal(build_with(&fault.env, &old, &options, test_path, &error), ANNEX_OK);
     fault.env.log.progress = count_reports;
     for (stop_at = 1;; stop_at++) {
@@ -365,6 +368,12 @@ static void cancel__at_any_report__leaves_nothing(void **state)
     assert_int_equal(
         annex_index_search(index, rows_at(&rows, 0), 1, 10, &search, hits, &found, &error), ANNEX_OK);
     assert_int_equal(found, 10);
+    size_t each[40]; /* from one thread of several */
+    annex_hit *many = calloc(40 * 10, sizeof *many);
+    search.threads = 4;
+    assert_int_equal(
+        annex_index_search(index, rows_at(&rows, 0), 40, 10, &search, many, each, &error), ANNEX_OK);
+    free(many);
     annex_index_close(index);
     fault_free(&fault);
     rows_free(&old);
