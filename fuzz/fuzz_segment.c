@@ -258,7 +258,9 @@ static void image_use(const uint8_t *bytes, size_t size)
     (void)annex_index_check(index, &error);
     index_search(index);
     index_look_up(index, &info);
+    (void)annex_index_save(index, "saved.annex", &error); /* nothing can be written */
     index_change(index, &info);
+    (void)annex_index_save(index, "saved.annex", &error);
     annex_index_close(index);
 }
 

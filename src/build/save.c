@@ -99,7 +99,7 @@ static void copy_rings(struct save *save)
     }
 }
 
-static void copy_rows(struct save *save)
+static annex_status copy_rows(struct save *save, annex_error *error)
 {
     const annex_index *index = save->index;
     size_t row_bytes = index->codec.row_bytes;
@@ -111,12 +111,18 @@ static void copy_rows(struct save *save)
         }
         struct key_view key = key_of(index, slot);
         save->keys[i] = key.number;
-        if (key.bytes) {
+        if (key.n_bytes > index->n_key_bytes - save->n_key_bytes) {
+            return error_set(error, ANNEX_DAMAGED, "the keys of the index overlap; build it again");
+        }
+        if (key.n_bytes) {
             memcpy(save->key_bytes + save->n_key_bytes, key.bytes, key.n_bytes);
+        }
+        if (key.bytes) {
             save->n_key_bytes += key.n_bytes;
             save->keys[i] = (int64_t)save->n_key_bytes;
         }
     }
+    return ANNEX_OK;
 }
 
 /* ---- edges -----------------------------------------------------------------------------------*/
@@ -269,7 +275,7 @@ static annex_status save_locked(struct save *save, const char *path, annex_error
         TRY_CLEANUP(memory_new(env, live, 4, &save->errors, error));
     }
     number_rows(save);
-    copy_rows(save);
+    TRY_CLEANUP(copy_rows(save, error));
     if (graph && live > 0) {
         TRY_CLEANUP(memory_new(env, live, 4, &save->same, error));
         TRY_CLEANUP(memory_new(env, live, 4, &save->linked, error));
