@@ -206,6 +206,7 @@ static annex_status catalog_load(annex_db *db, const char *schema, const char *n
     index->version = host_integer(db->host, row, 1);
     index->seq = host_integer(db->host, row, 2);
     index->nonce = host_integer(db->host, row, 3);
+    index->parts_expected = host_integer(db->host, row, 5);
     annex_status status = host_text(db->host, row, 4, &index->arena, &text, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(definition_read(&index->arena, text, &index->definition, error));
@@ -229,7 +230,7 @@ static annex_status catalog_find(annex_db *db, const char *schema, const char *n
     annex_status status = host_quote(&scratch, schema, &quoted, error);
     TRY_CLEANUP(status);
     status = host_prepare(db->host, hold, error,
-                          "SELECT id, version, seq, nonce, definition FROM %s.annex_index "
+                          "SELECT id, version, seq, nonce, definition, parts FROM %s.annex_index "
                           "WHERE name = ?1",
                           quoted);
     if (status == ANNEX_OK) {
@@ -294,6 +295,11 @@ static annex_status catalog_refresh(annex_db *db, const char *schema, const char
         kept = index;
     }
     kept->stale.message[0] = '\0';
+    if (kept->parts_expected != (int64_t)kept->n_parts) {
+        error_set(&kept->stale, ANNEX_OK,
+                  "annex_part has %zu of its %lld segments; run annex_optimize to rebuild %s",
+                  kept->n_parts, (long long)kept->parts_expected, kept->name);
+    }
     catalog_keep(db, kept);
     *out = kept;
     return ANNEX_OK;

@@ -194,6 +194,7 @@ struct catalog_index {
     struct rowkey_shape shape;
     struct catalog_part *parts;
     size_t n_parts;
+    int64_t parts_expected; /* other than n_parts: somebody deleted some, the index is stale */
     struct delta delta;
     annex_error stale; /* message: why the index cannot be trusted; "" when it can */
 };

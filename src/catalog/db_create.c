@@ -145,6 +145,7 @@ static annex_status create_run(annex_db *db, struct catalog_index *index, const 
     for (size_t i = 0; i < index->n_parts; i++) {
         TRY(store_write(db, index, &index->parts[i], error));
     }
+    index->parts_expected = (int64_t)index->n_parts;
     return schema_update_index(db, index, error);
 }
 

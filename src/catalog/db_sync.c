@@ -216,8 +216,10 @@ static annex_status sync_write(struct sync_work *work, annex_error *error)
     annex_db *db = work->db;
     struct catalog_index *index = work->index;
     TRY(db->host->type->change(db->host, error));
+    index->parts_expected = 0;
     for (size_t i = 0; i < index->n_parts; i++) {
         struct catalog_part *part = &index->parts[i];
+        index->parts_expected += i >= work->n_older || !work->fold.absorbed[i];
         if (i >= work->n_older) {
             TRY(store_write(db, index, part, error));
         } else if (work->fold.absorbed[i]) {

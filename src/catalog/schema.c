@@ -2,7 +2,7 @@
  * schema.c - the catalog tables: made, read, written, removed. They are ordinary tables beside the
  * table that is indexed:
  *
- *   annex_index(id, name, version, seq, nonce, definition)
+ *   annex_index(id, name, version, seq, nonce, definition, parts)    parts: how many there must be
  *   annex_part(id, index_id, slots, bytes, content, dead, file, family, recall)
  *   annex_segment(part, chunk, data)
  *
@@ -19,7 +19,7 @@ annex_status schema_create_tables(annex_db *db, const char *schema_sql, annex_er
     TRY(host_run(db->host, error,
                  "CREATE TABLE IF NOT EXISTS %s.annex_index(id INTEGER PRIMARY KEY, "
                  "name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, seq INTEGER NOT NULL, "
-                 "nonce INTEGER NOT NULL, definition TEXT NOT NULL)",
+                 "nonce INTEGER NOT NULL, definition TEXT NOT NULL, parts INTEGER NOT NULL)",
                  schema_sql));
     TRY(host_run(db->host, error,
                  "CREATE TABLE IF NOT EXISTS %s.annex_part(id INTEGER PRIMARY KEY, "
@@ -78,8 +78,8 @@ annex_status schema_insert_index(annex_db *db, struct catalog_index *index, anne
     bool row = false;
     annex_status status = ANNEX_OK;
     TRY_CLEANUP(host_prepare(host, &statement, error,
-                             "INSERT INTO %s.annex_index(name, version, seq, nonce, definition) "
-                             "VALUES (?1, random(), 0, 0, '') RETURNING id",
+                             "INSERT INTO %s.annex_index(name, version, seq, nonce, definition, parts) "
+                             "VALUES (?1, random(), 0, 0, '', 0) RETURNING id",
                              index->schema_sql));
     TRY_CLEANUP(host_bind_text(host, statement, 1, index->name, error));
     TRY_CLEANUP(host->type->step(statement, &row, error));
@@ -99,13 +99,14 @@ annex_status schema_update_index(annex_db *db, struct catalog_index *index, anne
     TRY_CLEANUP(status);
     TRY_CLEANUP(host_prepare(host, &statement, error,
                              "UPDATE %s.annex_index SET version = random(), seq = ?1, nonce = ?2, "
-                             "definition = ?3, name = ?4 WHERE id = ?5",
+                             "definition = ?3, name = ?4, parts = ?6 WHERE id = ?5",
                              index->schema_sql));
     TRY_CLEANUP(host_bind_integer(host, statement, 1, index->seq, error));
     TRY_CLEANUP(host_bind_integer(host, statement, 2, index->nonce, error));
     TRY_CLEANUP(host_bind_text(host, statement, 3, text, error));
     TRY_CLEANUP(host_bind_text(host, statement, 4, index->name, error));
     TRY_CLEANUP(host_bind_integer(host, statement, 5, index->id, error));
+    TRY_CLEANUP(host_bind_integer(host, statement, 6, index->parts_expected, error));
     TRY_CLEANUP(host_finish_step(host, statement, error));
 cleanup:
     host->type->finish(statement);

@@ -186,6 +186,21 @@ def test_damage_that_check_finds__is_mended_by_what_it_advises(db, tmp_path, dam
     assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
 
 
+def test_segments_that_somebody_deleted__are_missed_and_the_table_answers(db):
+    docs = Docs(db)
+    query = docs.query(0)
+    db.execute("SELECT annex_create('docs_idx', 'docs', 'embedding')")
+    db.execute("DELETE FROM annex_part")
+    db.execute("UPDATE annex_index SET version = version + 1")
+    assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
+    assert keys(db, "SELECT state FROM annex_indexes") == ["stale"]
+    db.execute("SELECT annex_rename('docs_idx', 'docs_2'), annex_rename('docs_2', 'docs_idx')")
+    assert keys(db, "SELECT state FROM annex_indexes") == ["stale"]
+    db.execute("SELECT annex_sync('docs_idx')")
+    assert keys(db, "SELECT state FROM annex_indexes") == ["fresh"]
+    assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
+
+
 def test_renamed_index_in_a_file__leaves_no_file_behind(db, docs, tmp_path):
     db.execute("SELECT annex_create('in_file', 'docs', 'embedding', '{\"storage\":\"file\"}')")
     db.execute("SELECT annex_rename('in_file', 'other')")
