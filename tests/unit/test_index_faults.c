@@ -26,8 +26,8 @@ static annex_build_options graph_options(const struct rows *rows, uint32_t threa
 {
     annex_build_options options = rows_options(rows);
     options.family = ANNEX_GRAPH;
-    options.degree = 8;
-    options.effort = 8;
+    options.degree = 32;
+    options.effort = 16;
     options.threads = threads;
     return options;
 }
