@@ -59,8 +59,8 @@ static bool has_place(const annex_index *index, uint32_t slot)
 }
 
 /*
- * For each ring with a living row: the slot that has its place in the graph, and the living row that
- * has it from now on. Edges to the slot become edges to that row.
+ * For each ring with a living row: the slot that has its place in the graph, and the living row
+ * that has it from now on. Edges to the slot become edges to that row.
  */
 static annex_status choose_linked(struct save *save, annex_error *error)
 {
@@ -186,8 +186,7 @@ static void copy_entries(struct save *save)
     uint32_t wanted = MIN(save->n_linked, BUILD_ENTRIES);
     for (uint32_t i = 0; i < wanted && save->n_entries < wanted; i++) {
         uint32_t place = (uint32_t)((uint64_t)i * save->n_linked / wanted);
-        save->n_entries =
-            gather(save->entries, save->n_entries, save->linked[place], SAVE_GONE);
+        save->n_entries = gather(save->entries, save->n_entries, save->linked[place], SAVE_GONE);
     }
 }
 

@@ -77,10 +77,11 @@ annex_status schema_insert_index(annex_db *db, struct catalog_index *index, anne
     struct host_statement *statement = NULL;
     bool row = false;
     annex_status status = ANNEX_OK;
-    TRY_CLEANUP(host_prepare(host, &statement, error,
-                             "INSERT INTO %s.annex_index(name, version, seq, nonce, definition, parts) "
-                             "VALUES (?1, random(), 0, 0, '', 0) RETURNING id",
-                             index->schema_sql));
+    TRY_CLEANUP(
+        host_prepare(host, &statement, error,
+                     "INSERT INTO %s.annex_index(name, version, seq, nonce, definition, parts) "
+                     "VALUES (?1, random(), 0, 0, '', 0) RETURNING id",
+                     index->schema_sql));
     TRY_CLEANUP(host_bind_text(host, statement, 1, index->name, error));
     TRY_CLEANUP(host->type->step(statement, &row, error));
     index->id = host_integer(host, statement, 0);

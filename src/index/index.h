@@ -121,7 +121,7 @@ struct scratch {
     float *heap; /* [heap_capacity] the k smallest upper bounds, largest first */
     size_t n_heap, heap_capacity;
     void *vectors; /* [RANK_BLOCK vectors] fetched, or one decoded */
-    bool reports; /* used by the thread that made the call, which alone may call log.progress */
+    bool reports;  /* used by the thread that made the call, which alone may call log.progress */
     uint64_t reranked, scanned;
 };
 
