@@ -64,7 +64,8 @@ static void fill_clusters(struct rows *rows, uint64_t *random)
     free(basis);
 }
 
-static float element(const struct rows *rows, size_t i, size_t j, enum shape shape, uint64_t *random)
+static float element(const struct rows *rows, size_t i, size_t j, enum shape shape,
+                     uint64_t *random)
 {
     switch (shape) {
     case SHAPE_BYTES:

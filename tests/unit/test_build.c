@@ -210,7 +210,15 @@ static void build__memory_limit__is_kept_before_work_begins(void **state)
 static int change_at; /* pass whose batches are changed */
 static int change_kind;
 
-enum { CHANGE_VECTOR, CHANGE_NAN, CHANGE_KEY, CHANGE_FEWER, CHANGE_MORE, CHANGE_KEY_LENGTH, CHANGES };
+enum {
+    CHANGE_VECTOR,
+    CHANGE_NAN,
+    CHANGE_KEY,
+    CHANGE_FEWER,
+    CHANGE_MORE,
+    CHANGE_KEY_LENGTH,
+    CHANGES
+};
 
 static void change_batch(struct rows *rows, annex_batch *batch)
 {
@@ -334,8 +342,8 @@ static void check_strange(struct rows *rows, annex_family family)
             assert_int_equal(found, MIN(20, info.rows));
             double nearest = model_distance(rows->metric, rows->dimension, rows_at(rows, q),
                                             rows_at(rows, (size_t)hits[0].key));
-            double itself = model_distance(rows->metric, rows->dimension, rows_at(rows, q),
-                                           rows_at(rows, q));
+            double itself =
+                model_distance(rows->metric, rows->dimension, rows_at(rows, q), rows_at(rows, q));
             for (size_t i = 0; i < found; i++) {
                 assert_false(isnan(hits[i].distance));
                 assert_true(i == 0 || hits[i - 1].distance <= hits[i].distance);
@@ -393,8 +401,7 @@ static void build__few_rows_in_a_graph__can_all_be_found(void **state)
     (void)state;
     for (size_t n = 0; n < 140; n = n < 70 ? n + 1 : n + 23) {
         for (int bits = 0; bits < 2; bits++) {
-            struct rows rows =
-                rows_make(bits ? ANNEX_HAMMING : ANNEX_L2, 16, n, SHAPE_GAUSSIAN, n);
+            struct rows rows = rows_make(bits ? ANNEX_HAMMING : ANNEX_L2, 16, n, SHAPE_GAUSSIAN, n);
             if (n) {
                 check_strange(&rows, ANNEX_GRAPH);
             } else {
@@ -531,8 +538,8 @@ static void build__file_and_memory__have_the_same_content(void **state)
     char *aligned = aligned_alloc(64, (bytes + 63) / 64 * 64);
     memcpy(aligned, file, bytes);
     annex_env env = annex_env_default();
-    assert_int_equal(
-        annex_index_open_image(&env, aligned, bytes, ANNEX_INDEX_VERIFY, &index, NULL), ANNEX_OK);
+    assert_int_equal(annex_index_open_image(&env, aligned, bytes, ANNEX_INDEX_VERIFY, &index, NULL),
+                     ANNEX_OK);
     assert_int_equal(annex_index_check(index, NULL), ANNEX_OK);
     annex_index_close(index);
     free(aligned);

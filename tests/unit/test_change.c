@@ -231,9 +231,9 @@ static void world_check(struct world *world)
         char text[128];
         size_t bytes = key_text_of(key, text);
         uint32_t row;
-        annex_status status =
-            world->byte_keys ? annex_index_find_bytes(world->index, text, bytes, &row, NULL)
-                             : annex_index_find(world->index, integer_key(key), &row, NULL);
+        annex_status status = world->byte_keys
+                                  ? annex_index_find_bytes(world->index, text, bytes, &row, NULL)
+                                  : annex_index_find(world->index, integer_key(key), &row, NULL);
         assert_int_equal(status, world->live[key] ? ANNEX_OK : ANNEX_NOT_FOUND);
     }
     free(query);
@@ -446,10 +446,10 @@ static void churn__half_of_the_rows_replaced__keeps_recall(void **state)
     static const struct {
         annex_metric metric;
         enum shape shape;
-    } sets[] = {{ANNEX_L2, SHAPE_CLUSTERS}, {ANNEX_COSINE, SHAPE_GAUSSIAN}, {ANNEX_IP, SHAPE_CLUSTERS}};
+    } sets[] = {
+        {ANNEX_L2, SHAPE_CLUSTERS}, {ANNEX_COSINE, SHAPE_GAUSSIAN}, {ANNEX_IP, SHAPE_CLUSTERS}};
     for (size_t s = 0; s < ARRAY_LENGTH(sets); s++) {
-        struct rows all =
-            rows_make(sets[s].metric, 16, N + N / 2 + QUERIES, sets[s].shape, 31);
+        struct rows all = rows_make(sets[s].metric, 16, N + N / 2 + QUERIES, sets[s].shape, 31);
         struct rows queries = rows_make(sets[s].metric, 16, QUERIES, SHAPE_GAUSSIAN, 1);
         memcpy(queries.vectors, rows_at(&all, N + N / 2), QUERIES * all.vector_bytes);
         all.n = N;
@@ -606,7 +606,8 @@ static void *read_while_written(void *argument)
             uint32_t row;
             assert_int_equal(annex_index_key(shared->index, hits[i].row, &key, NULL), ANNEX_OK);
             assert_true(key == hits[i].key);
-            assert_int_equal(annex_index_vector(shared->index, hits[i].row, vector, NULL), ANNEX_OK);
+            assert_int_equal(annex_index_vector(shared->index, hits[i].row, vector, NULL),
+                             ANNEX_OK);
             (void)annex_index_find(shared->index, key, &row, NULL);
         }
         annex_index_describe(shared->index, &info);

@@ -175,7 +175,7 @@ static void codes__whole_numbers_within_a_byte__lose_nothing(void **state)
         enum shape shape = metrics[m] == ANNEX_IP ? SHAPE_SIGNED : SHAPE_BYTES;
         struct rows rows = rows_make(metrics[m], 70, 50, shape, 11);
         struct coded c;
-    code_rows(&c, &rows);
+        code_rows(&c, &rows);
         float vector[70];
         assert_true(c.codec.lossless);
         for (size_t i = 0; i < rows.n; i++) {
@@ -201,7 +201,7 @@ static void codes__any_row__say_truly_how_much_they_lose(void **state)
     for (size_t m = 0; m < ARRAY_LENGTH(float_metrics); m++) {
         struct rows rows = rows_make(float_metrics[m], 33, 200, SHAPE_HEAVY, 3);
         struct coded c;
-    code_rows(&c, &rows);
+        code_rows(&c, &rows);
         for (size_t i = 0; i < rows.n; i++) {
             float vector[33];
             double squares = 0, sum = 0;
@@ -248,7 +248,8 @@ static void scores__every_processor__are_the_same_bits(void **state)
         struct rows rows = rows_make(metrics[m], 129, 60, SHAPE_HEAVY, 1);
         struct codec codec;
         float *center = calloc(129, sizeof *center);
-        codec_restore(&codec, metrics[m], 129, false, metrics[m] == ANNEX_L1 ? 0.1f : 0, 50, center);
+        codec_restore(&codec, metrics[m], 129, false, metrics[m] == ANNEX_L1 ? 0.1f : 0, 50,
+                      center);
         float first[3][60], scores[3][60];
         for (size_t t = 0; kernel_available(t); t++) {
             codec.kernels = kernel_available(t);

@@ -314,7 +314,8 @@ static void fetch__rows_that_are_gone__leave_at_least_k_others(void **state)
                 size_t found;
                 options.effort = 30;
                 assert_int_equal(
-                    annex_index_search(index, query, 1, 10, &options, hits, &found, NULL), ANNEX_OK);
+                    annex_index_search(index, query, 1, 10, &options, hits, &found, NULL),
+                    ANNEX_OK);
                 assert_int_equal(found, MIN(left[l], 10));
                 for (size_t i = 0; i < found; i++) {
                     assert_false(gone[hits[i].key]);
@@ -327,8 +328,9 @@ static void fetch__rows_that_are_gone__leave_at_least_k_others(void **state)
             annex_hit hits[10];
             size_t found = 3;
             annex_error error;
-            assert_int_equal(annex_index_search(index, query, 1, 10, &options, hits, &found, &error),
-                             ANNEX_HOST);
+            assert_int_equal(
+                annex_index_search(index, query, 1, 10, &options, hits, &found, &error),
+                ANNEX_HOST);
             assert_string_equal(error.message, "the source is away");
             assert_int_equal(found, 0);
             free(gone);
@@ -474,8 +476,8 @@ static void within__any_distance__gives_all_rows_up_to_it(void **state)
             annex_search_options options = exact_options();
             annex_search_stats stats;
             options.stats = &stats;
-            assert_int_equal(annex_index_search(index, query, 1, rows.n, &options, all, &found, NULL),
-                             ANNEX_OK);
+            assert_int_equal(
+                annex_index_search(index, query, 1, rows.n, &options, all, &found, NULL), ANNEX_OK);
             for (size_t r = 0; r < ARRAY_LENGTH(ranks); r++) {
                 /* A distance that was an answer contains the row that has it. */
                 double distance = all[ranks[r]].distance;
@@ -484,8 +486,9 @@ static void within__any_distance__gives_all_rows_up_to_it(void **state)
                     expected++;
                 }
                 memset(&stats, 0xff, sizeof stats);
-                assert_int_equal(annex_index_within(index, query, distance, &options, &hits, &n, NULL),
-                                 ANNEX_OK);
+                assert_int_equal(
+                    annex_index_within(index, query, distance, &options, &hits, &n, NULL),
+                    ANNEX_OK);
                 assert_int_equal(n, expected);
                 for (size_t i = 0; i < n; i++) {
                     assert_true(hits[i].distance == all[i].distance && hits[i].key == all[i].key &&
@@ -544,9 +547,9 @@ static void empty_graph__any_search__finds_nothing(void **state)
             annex_index_search(index, rows_at(&queries, 0), 1, 3, &options, hits, &found, NULL),
             ANNEX_OK);
         assert_int_equal(found, 0);
-        assert_int_equal(annex_index_within(index, rows_at(&queries, 0), 10, &options, &within,
-                                            &found, NULL),
-                         ANNEX_OK);
+        assert_int_equal(
+            annex_index_within(index, rows_at(&queries, 0), 10, &options, &within, &found, NULL),
+            ANNEX_OK);
         assert_int_equal(found, 0);
         assert_int_equal(annex_index_check(index, NULL), ANNEX_OK);
         annex_index_close(index);
@@ -619,10 +622,12 @@ static void check_recall(annex_metric metric, uint32_t dimension, size_t n, enum
         options.effort = info.recall_points[i].effort;
         double recall = recall_of(&rows, index, &queries, 10, truth, &options);
         double said = (double)info.recall_points[i].recall;
-        double noise = 4 * sqrt(said * (1 - said) / 250) + 0.01; /* neighbours are not independent */
+        double noise =
+            4 * sqrt(said * (1 - said) / 250) + 0.01; /* neighbours are not independent */
         if (recall < said - noise) {
             fail_msg("%s d=%u shape %d effort %u: recall %.3f, the index says %.3f",
-                     annex_metric_name(metric), dimension, (int)shape, options.effort, recall, said);
+                     annex_metric_name(metric), dimension, (int)shape, options.effort, recall,
+                     said);
         }
     }
     options.effort = 0;
@@ -749,10 +754,12 @@ static void search__wrong_arguments__are_refused_and_find_nothing(void **state)
                      ANNEX_INVALID);
     assert_non_null(strstr(error.message, "zero vector"));
     queries[2] = 1e-45f; /* tiny is not zero */
-    assert_int_equal(annex_index_search(index, queries, 1, 10, NULL, hits, found, &error), ANNEX_OK);
+    assert_int_equal(annex_index_search(index, queries, 1, 10, NULL, hits, found, &error),
+                     ANNEX_OK);
     assert_int_equal(found[0], 10);
     queries[0] = FLT_MAX;
-    assert_int_equal(annex_index_search(index, queries, 1, 10, NULL, hits, found, &error), ANNEX_OK);
+    assert_int_equal(annex_index_search(index, queries, 1, 10, NULL, hits, found, &error),
+                     ANNEX_OK);
     options.effort = 5;
     options.recall = 0.5;
     assert_int_equal(annex_index_search(index, queries, 1, 10, &options, hits, found, &error),

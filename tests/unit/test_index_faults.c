@@ -3,12 +3,12 @@
  * callers that cancel at any report: the right status, nothing leaked, the old file whole, and the
  * index as usable as before.
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <dirent.h>
 
 #include <cmocka.h>
 
@@ -49,8 +49,8 @@ static size_t rows_of_file(const char *path, const struct rows *rows)
         fail_msg("%s", error.message);
     }
     annex_index_describe(index, &info);
-    assert_int_equal(
-        annex_index_search(index, rows_at(rows, 0), 1, 1, NULL, &hit, &found, NULL), ANNEX_OK);
+    assert_int_equal(annex_index_search(index, rows_at(rows, 0), 1, 1, NULL, &hit, &found, NULL),
+                     ANNEX_OK);
     annex_index_close(index);
     return (size_t)info.rows;
 }
@@ -205,8 +205,8 @@ static void fail_everywhere(operation what, enum fault_target target, bool chang
                             bool lossless)
 {
     annex_env env = annex_env_default();
-    struct rows rows = lossless ? rows_make(ANNEX_L2, 12, 400, SHAPE_BYTES, 7)
-                                : some_rows(ANNEX_L2, 400);
+    struct rows rows =
+        lossless ? rows_make(ANNEX_L2, 12, 400, SHAPE_BYTES, 7) : some_rows(ANNEX_L2, 400);
     annex_error error = {0};
     char path[80];
     snprintf(path, sizeof path, "%s/s.annex", test_folder);
@@ -301,7 +301,7 @@ static void open__anything_fails__leaves_nothing(void **state)
             annex_index *index = (void *)&fault;
             annex_status status =
                 annex_index_open(&fault.env, test_path, ANNEX_INDEX_VERIFY, &index, &error);
-            assert_int_equal(status, !fault.triggered          ? ANNEX_OK
+            assert_int_equal(status, !fault.triggered         ? ANNEX_OK
                                      : target == FAULT_MEMORY ? ANNEX_NOMEM
                                                               : ANNEX_IO);
             assert_true((status == ANNEX_OK) == (index != NULL));
@@ -366,13 +366,15 @@ static void cancel__at_any_report__leaves_nothing(void **state)
         ANNEX_CANCELLED);
     assert_int_equal(found, 0);
     assert_int_equal(
-        annex_index_search(index, rows_at(&rows, 0), 1, 10, &search, hits, &found, &error), ANNEX_OK);
+        annex_index_search(index, rows_at(&rows, 0), 1, 10, &search, hits, &found, &error),
+        ANNEX_OK);
     assert_int_equal(found, 10);
     size_t each[40]; /* from one thread of several */
     annex_hit *many = calloc(40 * 10, sizeof *many);
     search.threads = 4;
     assert_int_equal(
-        annex_index_search(index, rows_at(&rows, 0), 40, 10, &search, many, each, &error), ANNEX_OK);
+        annex_index_search(index, rows_at(&rows, 0), 40, 10, &search, many, each, &error),
+        ANNEX_OK);
     free(many);
     annex_index_close(index);
     fault_free(&fault);
