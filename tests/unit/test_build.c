@@ -1,6 +1,6 @@
 /*
- * test_build.c - what annex_build refuses, what it makes of strange rows, and that it makes the same
- * bytes on any number of threads and any processor.
+ * test_build.c - what annex_build refuses, what it makes of strange rows, and that it makes the
+ * same bytes on any number of threads and any processor.
  */
 #include <float.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /*
- * test_index.c - what searches find: exact answers against a model, filters, distances within, keys,
- * vectors from outside, and the recall of graphs.
+ * test_index.c - what searches find: exact answers against a model, filters, distances within,
+ * keys, vectors from outside, and the recall of graphs.
  */
 #include <float.h>
 #include <limits.h>
