@@ -1,6 +1,6 @@
 /*
  * test_codec.c - what codes promise: bounds hold for every kind of number, scores do not depend on
- * the processor, lossless codes lose nothing, distances of queries and rows agree with the formulas.
+ * the processor, lossless codes lose nothing, distances of queries and rows agree with formulas.
  */
 #include <float.h>
 #include <math.h>

@@ -256,7 +256,7 @@ static void byte_keys__empty_long_and_binary__are_found(void **state)
     rows_free(&rows);
 }
 
-/* ---- vectors from outside ----------------------------------------------------------------------*/
+/* ---- vectors from outside -------------------------------------------------------------------*/
 
 struct outside {
     struct rows *rows;
