@@ -72,7 +72,7 @@ format: ## apply clang-format to all C files
 cover: ## run all tests and print line and branch coverage
 	@tools/setup build test cover
 	@test -e build-cover/build.ninja || meson setup build-cover \
-		-Db_coverage=true -Db_ndebug=true -Doptimization=0
+		-Db_coverage=true -Db_ndebug=true -Doptimization=1
 	@$(QUIET_NINJA) -C build-cover
 	@find build-cover -name '*.gcda' -delete
 	@tools/runtests.py --build build-cover
