@@ -72,8 +72,8 @@ struct builder {
 /* Part of vectors_sum and keys_sum: does not depend on how rows are grouped into batches. */
 uint64_t build_vector_hash(const struct builder *builder, const void *vector, uint64_t row);
 uint64_t build_key_hash(struct key_view key, uint64_t row);
-/* The key of row i of a batch; `row` is its number in the source. */
-struct key_view build_batch_key(const struct builder *builder, const annex_batch *batch, size_t i,
+/* The key of row i of a batch; `row` is its number in the source, for batches without keys. */
+struct key_view build_batch_key(uint32_t key_kind, const annex_batch *batch, size_t i,
                                 uint64_t row);
 /* ANNEX_INVALID: a later pass saw something else than the first. */
 annex_status build_source_changed(annex_error *error);

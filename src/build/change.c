@@ -21,12 +21,8 @@
 
 static struct key_view batch_key(const annex_index *index, const annex_batch *batch, size_t i)
 {
-    if (index->header.key_kind == ANNEX_KEY_INTEGER) {
-        return (struct key_view){.number = batch->keys[i]};
-    }
-    uint64_t begin = i ? batch->key_ends[i - 1] : 0;
-    return (struct key_view){.bytes = batch->key_bytes ? batch->key_bytes + begin : "",
-                             .n_bytes = batch->key_ends[i] - begin};
+    return build_batch_key(index->header.key_kind, batch, i,
+                           0); /* changes always name their keys */
 }
 
 static annex_status check_batch(const annex_index *index, const annex_batch *batch,
@@ -64,27 +60,23 @@ static annex_status check_vectors(const annex_index *index, const annex_batch *b
     return ANNEX_OK;
 }
 
-struct sorted_key {
-    struct key_view key;
-};
-
 static int compare_keys(const void *a, const void *b)
 {
-    return key_compare(((const struct sorted_key *)a)->key, ((const struct sorted_key *)b)->key);
+    return key_compare(*(const struct key_view *)a, *(const struct key_view *)b);
 }
 
 /* No key twice in the batch; each key present, absent, or either (expect 1, 0, -1). */
 static annex_status check_keys(const annex_index *index, const annex_batch *batch, int expect,
                                annex_error *error)
 {
-    struct sorted_key *sorted;
+    struct key_view *sorted;
     char text[64];
     annex_status status = ANNEX_OK;
     TRY(memory_new(&index->env, batch->n, sizeof *sorted, &sorted, error));
     for (size_t i = 0; i < batch->n && !status; i++) {
         uint32_t slot;
         struct key_view key = batch_key(index, batch, i);
-        sorted[i].key = key;
+        sorted[i] = key;
         bool found = key_find(index, key, &slot);
         if (expect == 0 && found) {
             status = error_set(error, ANNEX_EXISTS,
@@ -99,9 +91,9 @@ static annex_status check_keys(const annex_index *index, const annex_batch *batc
         qsort(sorted, batch->n, sizeof *sorted, compare_keys);
     }
     for (size_t i = 1; i < batch->n && !status; i++) {
-        if (key_compare(sorted[i - 1].key, sorted[i].key) == 0) {
+        if (key_compare(sorted[i - 1], sorted[i]) == 0) {
             status = error_set(error, ANNEX_INVALID, "the change names the key %s twice",
-                               key_text(sorted[i].key, text));
+                               key_text(sorted[i], text));
         }
     }
     memory_free(&index->env, sorted, batch->n, sizeof *sorted);

@@ -54,7 +54,7 @@ static annex_status gather(struct encode_job *job, uint64_t *key_bytes, annex_er
     }
     for (size_t i = 0; i < job->batch->n; i++) {
         uint64_t row = job->row + i;
-        struct key_view key = build_batch_key(builder, job->batch, i, row);
+        struct key_view key = build_batch_key(builder->options.key_kind, job->batch, i, row);
         const void *given = (const char *)job->batch->vectors + i * builder->vector_bytes;
         const float *vector = given;
         job->vectors_sum += build_vector_hash(builder, given, row);

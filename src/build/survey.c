@@ -25,10 +25,9 @@ annex_status build_source_changed(annex_error *error)
                      "changes it");
 }
 
-struct key_view build_batch_key(const struct builder *builder, const annex_batch *batch, size_t i,
-                                uint64_t row)
+struct key_view build_batch_key(uint32_t key_kind, const annex_batch *batch, size_t i, uint64_t row)
 {
-    if (builder->options.key_kind == ANNEX_KEY_BYTES) {
+    if (key_kind == ANNEX_KEY_BYTES) {
         uint64_t begin = i ? batch->key_ends[i - 1] : 0;
         return (struct key_view){.bytes = batch->key_bytes ? batch->key_bytes + begin : "",
                                  .n_bytes = batch->key_ends[i] - begin};
@@ -72,7 +71,7 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
     }
     for (size_t i = 0; i < batch->n; i++) {
         const char *vector = (const char *)batch->vectors + i * builder->vector_bytes;
-        struct key_view key = build_batch_key(builder, batch, i, row + i);
+        struct key_view key = build_batch_key(builder->options.key_kind, batch, i, row + i);
         bool zero = false;
         if (key.bytes && key.n_bytes > 65535) { /* also when ends do not ascend */
             return error_set(error, ANNEX_INVALID,
