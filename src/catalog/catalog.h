@@ -19,6 +19,7 @@
 #define ANNEX_CATALOG_H
 
 #include "host/host.h"
+#include "quant/codec.h"
 
 #define CATALOG_FORMAT 1 /* of the catalog tables; a reader refuses greater ones */
 
@@ -423,6 +424,8 @@ struct search {
     struct source_fetch fetch;
     void *query;
     void *vector; /* room for one */
+    struct measure measure;
+    void *measure_memory;
     struct filter filter;
     struct ranking ranking;
     bool has_skipped; /* the row that the query was taken from */
@@ -431,9 +434,6 @@ struct search {
     annex_result *result;
 };
 
-/* Offers a row to a ranking. */
-annex_status scan_offer(struct search *search, struct ranking *ranking, const struct rowkey *key,
-                        const void *vector, annex_error *error);
 /* All rows of the table that fulfil the request's condition. */
 annex_status scan_table(struct search *search, annex_error *error);
 /* The rows of some keys. */

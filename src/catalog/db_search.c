@@ -177,10 +177,25 @@ static annex_status search_read_query(struct search *search, annex_error *error)
     size_t bytes = search->fetch.reader.bytes;
     TRY(memory_new_raw(&search->db->env, bytes, 1, &search->query, error));
     TRY(memory_new_raw(&search->db->env, bytes, 1, &search->vector, error));
-    return search->request->like != NULL
-               ? search_like(search, error)
-               : vector_read_query(&search->fetch.reader, &search->request->query, search->query,
-                                   error);
+    TRY(search->request->like != NULL
+            ? search_like(search, error)
+            : vector_read_query(&search->fetch.reader, &search->request->query, search->query,
+                                error));
+    annex_metric metric = search->fetch.reader.metric;
+    uint32_t dimension = search->fetch.reader.dimension;
+    TRY(memory_new_raw(&search->db->env, measure_bytes(metric, dimension), 1,
+                       &search->measure_memory, error));
+    measure_set(&search->measure, metric, dimension, search->measure_memory, search->query);
+    return ANNEX_OK;
+}
+
+static void search_free_measure(struct search *search)
+{
+    if (search->measure_memory != NULL) {
+        const struct vector_reader *reader = &search->fetch.reader;
+        memory_free(&search->db->env, search->measure_memory,
+                    measure_bytes(reader->metric, reader->dimension), 1);
+    }
 }
 
 static const char *search_filter_name(const annex_db_request *request)
@@ -310,6 +325,7 @@ annex_status annex_db_search(annex_db *db, const char *name, const annex_db_requ
         filter_free(db, search.index, &search.filter);
         memory_free(&db->env, search.query, search.fetch.reader.bytes, 1);
         memory_free(&db->env, search.vector, search.fetch.reader.bytes, 1);
+        search_free_measure(&search);
         source_fetch_close(&search.fetch);
         definition->format = format; /* what was learned holds for this snapshot only */
         definition->dimension = dimension;

@@ -9,16 +9,18 @@
 /* Vectors of changed rows are kept between searches up to this size. */
 enum { DELTA_KEPT_BYTES = 64 << 20 };
 
-annex_status scan_offer(struct search *search, struct ranking *ranking, const struct rowkey *key,
-                        const void *vector, annex_error *error)
+static bool scan_is_skipped(const struct search *search, const struct rowkey *key)
 {
-    double distance = 0;
-    if (search->has_skipped && rowkey_compare(key, &search->skipped) == 0) {
-        return ANNEX_OK;
-    }
-    TRY(annex_distance(search->index->definition.metric, search->fetch.reader.dimension,
-                       search->query, vector, &distance, error));
-    return ranking_add(ranking, distance, key, error);
+    return search->has_skipped && rowkey_compare(key, &search->skipped) == 0;
+}
+
+static annex_status scan_offer(struct search *search, const struct rowkey *key, const void *vector,
+                               annex_error *error)
+{
+    return scan_is_skipped(search, key)
+               ? ANNEX_OK
+               : ranking_add(&search->ranking, measure_distance(&search->measure, vector), key,
+                             error);
 }
 
 annex_status scan_table(struct search *search, annex_error *error)
@@ -34,7 +36,7 @@ annex_status scan_table(struct search *search, annex_error *error)
         for (size_t i = 0; i < batch.n; i++) {
             struct rowkey key = rowkey_set_at(&rows.batch, i);
             const char *vector = (const char *)batch.vectors + i * rows.reader.bytes;
-            TRY_CLEANUP(scan_offer(search, &search->ranking, &key, vector, error));
+            TRY_CLEANUP(scan_offer(search, &key, vector, error));
         }
     } while (batch.n > 0);
     if (rows.left_out > 0) {
@@ -53,7 +55,7 @@ annex_status scan_keys(struct search *search, const struct rowkey_set *keys, ann
         enum vector_state state = VECTOR_NONE;
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
         if (state == VECTOR_GOOD) {
-            TRY(scan_offer(search, &search->ranking, &key, search->vector, error));
+            TRY(scan_offer(search, &key, search->vector, error));
         }
     }
     return ANNEX_OK;
@@ -66,7 +68,10 @@ static bool delta_may_be_found(const struct search *search, size_t position)
     return search->filter.delta == NULL || bitmap_get(search->filter.delta, position);
 }
 
-/* Reads the vectors of keys that were changed since they were read last. */
+/*
+ * Reads the vectors of keys that were changed since they were read last. Under cosine they are kept
+ * with unit length.
+ */
 static annex_status delta_read_vectors(struct search *search, annex_error *error)
 {
     struct delta *delta = &search->index->delta;
@@ -82,6 +87,10 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
         struct rowkey key = rowkey_set_at(&delta->keys, i);
         TRY(source_fetch_key(&search->fetch, &key, delta->vectors.data + i * bytes, &state, error));
         delta->states.data[i] = state == VECTOR_GOOD ? DELTA_PRESENT : DELTA_ABSENT;
+        if (state == VECTOR_GOOD && search->index->definition.metric == ANNEX_COSINE) {
+            float *vector = (float *)(void *)(delta->vectors.data + i * bytes);
+            codec_normalize(vector, vector, search->fetch.reader.dimension);
+        }
     }
     return ANNEX_OK;
 }
@@ -102,7 +111,11 @@ static annex_status delta_rank(struct search *search, bool *gone, annex_error *e
     for (size_t i = 0; i < delta->keys.n; i++) {
         if (delta->states.data[i] == DELTA_PRESENT && delta_may_be_found(search, i)) {
             struct rowkey key = rowkey_set_at(&delta->keys, i);
-            TRY_CLEANUP(scan_offer(search, &found, &key, delta->vectors.data + i * bytes, error));
+            const char *vector = delta->vectors.data + i * bytes;
+            if (!scan_is_skipped(search, &key)) {
+                TRY_CLEANUP(ranking_add(&found, measure_distance_to_unit(&search->measure, vector),
+                                        &key, error));
+            }
         }
     }
     const struct offer *items = (const struct offer *)found.items.data;
@@ -146,7 +159,7 @@ annex_status scan_delta(struct search *search, annex_error *error)
         }
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
         if (state == VECTOR_GOOD) {
-            TRY(scan_offer(search, &search->ranking, &key, search->vector, error));
+            TRY(scan_offer(search, &key, search->vector, error));
         }
     }
     return ANNEX_OK;

@@ -18,13 +18,32 @@ size_t codec_vector_bytes(const struct codec *codec)
 
 /* ---- what can be coded ------------------------------------------------------------------------*/
 
+enum { NORM_LANES = 8 };
+
+/*
+ * The squared length. Element i goes to lane i % NORM_LANES, which compilers vectorise for any
+ * processor; a product of two floats is exact in a double.
+ */
+static double squared_norm(const float *vector, size_t n)
+{
+    double lanes[NORM_LANES] = {0};
+    size_t whole = n - n % NORM_LANES;
+    for (size_t i = 0; i < whole; i += NORM_LANES) {
+        for (size_t j = 0; j < NORM_LANES; j++) {
+            lanes[j] += (double)vector[i + j] * vector[i + j];
+        }
+    }
+    for (size_t i = whole; i < n; i++) {
+        lanes[i % NORM_LANES] += (double)vector[i] * vector[i];
+    }
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+           ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
 bool codec_accepts(annex_metric metric, const float *vector, size_t n, bool *zero)
 {
-    double sums[4] = {0}; /* squares of floats do not overflow a double: NaN and Inf show here */
-    for (size_t j = 0; j < n; j++) {
-        sums[j % 4] += (double)vector[j] * vector[j];
-    }
-    double norm_squared = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    /* Squares of floats do not overflow a double: NaN and infinity show in the sum. */
+    double norm_squared = squared_norm(vector, n);
     *zero = norm_squared == 0;
     return metric == ANNEX_COSINE ? isfinite(norm_squared) != 0
                                   : norm_squared <= CODEC_MAX_NORM * CODEC_MAX_NORM;
@@ -153,16 +172,21 @@ void codec_restore(struct codec *codec, annex_metric metric, uint32_t dimension,
 
 bool codec_normalize(const float *from, float *to, size_t n)
 {
-    double norm_squared = 0;
-    for (size_t j = 0; j < n; j++) {
-        norm_squared += (double)from[j] * from[j];
-    }
+    double norm_squared = squared_norm(from, n);
     if (norm_squared == 0) {
         return false;
     }
     double inverse = 1 / sqrt(norm_squared);
-    for (size_t j = 0; j < n; j++) {
-        to[j] = (float)(from[j] * inverse);
+    size_t whole = n - n % NORM_LANES;
+    for (size_t i = 0; i < whole; i += NORM_LANES) {
+        float block[NORM_LANES]; /* `to` may be `from`: all are read before one is written */
+        for (size_t j = 0; j < NORM_LANES; j++) {
+            block[j] = (float)(from[i + j] * inverse);
+        }
+        memcpy(to + i, block, sizeof block);
+    }
+    for (size_t i = whole; i < n; i++) {
+        to[i] = (float)(from[i] * inverse);
     }
     return true;
 }

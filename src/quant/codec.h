@@ -140,4 +140,26 @@ float codec_exact(const struct query *query, const void *vector);
 double codec_distance(const struct codec *codec, float order);
 float codec_order(const struct codec *codec, double distance);
 
+/* ---- distance.c -------------------------------------------------------------------------------*/
+
+/*
+ * Exact distances of one query to vectors that no index holds, by the arithmetic of every search.
+ * Not to be moved once it is set: the parts point to each other.
+ */
+struct measure {
+    struct codec codec;
+    struct query query;
+    float *unit;  /* [dimension] */
+    bool defined; /* false: a zero query under cosine, every distance is NaN */
+};
+
+size_t measure_bytes(annex_metric metric, size_t dimension);
+/* `memory` ([measure_bytes], 64-byte aligned) is kept; the query was accepted. */
+void measure_set(struct measure *measure, annex_metric metric, size_t dimension, void *memory,
+                 const void *query);
+/* The user's distance to an accepted vector. */
+double measure_distance(const struct measure *measure, const void *vector);
+/* The same when the vector has unit length under cosine already, by codec_normalize. */
+double measure_distance_to_unit(const struct measure *measure, const void *vector);
+
 #endif

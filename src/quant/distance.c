@@ -1,10 +1,42 @@
 /*
- * distance.c - annex_distance: one exact distance, by the same arithmetic as every search, so that
+ * distance.c - exact distances outside of an index, by the same arithmetic as every search, so that
  * a distance computed here equals the one found there to the last bit.
  */
 #include <math.h>
 
 #include "quant/codec.h"
+
+size_t measure_bytes(annex_metric metric, size_t dimension)
+{
+    struct codec codec;
+    codec_restore(&codec, metric, (uint32_t)dimension, true, 1, 0, NULL);
+    return codec_query_bytes(&codec) + annex_vector_bytes(metric, dimension);
+}
+
+void measure_set(struct measure *measure, annex_metric metric, size_t dimension, void *memory,
+                 const void *query)
+{
+    codec_restore(&measure->codec, metric, (uint32_t)dimension, true, 1, 0, NULL);
+    codec_query_init(&measure->codec, &measure->query, memory);
+    measure->unit = (float *)((char *)memory + codec_query_bytes(&measure->codec));
+    measure->defined = codec_query_set_exact(&measure->query, query);
+}
+
+double measure_distance_to_unit(const struct measure *measure, const void *vector)
+{
+    return measure->defined ? codec_distance(&measure->codec, codec_exact(&measure->query, vector))
+                            : (double)NAN;
+}
+
+double measure_distance(const struct measure *measure, const void *vector)
+{
+    if (measure->codec.metric != ANNEX_COSINE) {
+        return measure_distance_to_unit(measure, vector);
+    }
+    return codec_normalize(vector, measure->unit, measure->codec.dimension)
+               ? measure_distance_to_unit(measure, measure->unit)
+               : (double)NAN;
+}
 
 annex_status annex_distance(annex_metric metric, size_t dimension, const void *a, const void *b,
                             double *distance, annex_error *error)
@@ -24,27 +56,17 @@ annex_status annex_distance(annex_metric metric, size_t dimension, const void *a
     if (!codec_is_bits(metric) && !codec_accepts(metric, b, dimension, &zero)) {
         return codec_refuse(b, dimension, "the second vector", error);
     }
-    /* Room for the query and for b as a unit vector. Few vectors are too long for the stack. */
-    enum { STACK_BYTES = 32 << 10 };
+    enum { STACK_BYTES = 32 << 10 }; /* few vectors are too long for it */
     _Alignas(64) char stack[STACK_BYTES];
     annex_env env = annex_env_default();
-    struct codec codec;
-    codec_restore(&codec, metric, (uint32_t)dimension, true, 1, 0, NULL);
-    size_t query_bytes = codec_query_bytes(&codec);
-    size_t bytes = query_bytes + annex_vector_bytes(metric, dimension);
+    size_t bytes = measure_bytes(metric, dimension);
     void *heap = NULL;
     if (bytes > sizeof stack) {
         TRY(memory_new(&env, 1, bytes, &heap, error));
     }
-    struct query query;
-    codec_query_init(&codec, &query, heap ? heap : stack);
-    float *unit = (float *)((char *)(heap ? heap : stack) + query_bytes);
-    bool defined = codec_query_set_exact(&query, a);
-    if (metric == ANNEX_COSINE) {
-        defined = defined && codec_normalize(b, unit, dimension);
-        b = unit;
-    }
-    *distance = defined ? codec_distance(&codec, codec_exact(&query, b)) : (double)NAN;
+    struct measure measure;
+    measure_set(&measure, metric, dimension, heap ? heap : stack, a);
+    *distance = measure_distance(&measure, b);
     memory_free(&env, heap, 1, bytes);
     return ANNEX_OK;
 }
