@@ -214,6 +214,15 @@ ANNEX_API size_t annex_vector_format(const float *vector, size_t n, char *text, 
  */
 ANNEX_API annex_status annex_distance(annex_metric metric, size_t dimension, const void *a,
                                       const void *b, double *distance, annex_error *error);
+/*
+ * The same from one query to `n` rows, [n x dimension] f32 row-major or packed bits one behind the
+ * other: distances[i] is what annex_distance gives, to the last bit, and NaN for a row that it
+ * refuses. ANNEX_INVALID when it refuses the query. Costs little more than reading the rows; memory
+ * is allocated only above 2,000 dimensions.
+ */
+ANNEX_API annex_status annex_distances(annex_metric metric, size_t dimension, const void *query,
+                                       const void *rows, size_t n, double *distances,
+                                       annex_error *error);
 
 /* The kernels in use: "ref", "avx2", "avx512", "avx512vnni", "neon". ANNEX_CPU overrides. */
 ANNEX_API const char *annex_isa(void);

@@ -38,10 +38,8 @@ double measure_distance(const struct measure *measure, const void *vector)
                : (double)NAN;
 }
 
-annex_status annex_distance(annex_metric metric, size_t dimension, const void *a, const void *b,
-                            double *distance, annex_error *error)
+static annex_status distance_check(annex_metric metric, size_t dimension, annex_error *error)
 {
-    *distance = 0;
     if (!annex_metric_name(metric)) {
         return error_set(error, ANNEX_INVALID, "%d is no metric", (int)metric);
     }
@@ -49,26 +47,66 @@ annex_status annex_distance(annex_metric metric, size_t dimension, const void *a
         return error_set(error, ANNEX_INVALID, "the dimension is %zu, expected 1 to %d", dimension,
                          ANNEX_MAX_DIMENSION);
     }
+    return ANNEX_OK;
+}
+
+static bool distance_accepts(annex_metric metric, size_t dimension, const void *vector)
+{
     bool zero;
-    if (!codec_is_bits(metric) && !codec_accepts(metric, a, dimension, &zero)) {
-        return codec_refuse(a, dimension, "the first vector", error);
-    }
-    if (!codec_is_bits(metric) && !codec_accepts(metric, b, dimension, &zero)) {
-        return codec_refuse(b, dimension, "the second vector", error);
-    }
+    return codec_is_bits(metric) || codec_accepts(metric, vector, dimension, &zero);
+}
+
+/* `checked`: the rows are known to be vectors that are accepted. */
+static annex_status distance_fill(annex_metric metric, size_t dimension, const void *query,
+                                  const void *rows, size_t n, bool checked, double *distances,
+                                  annex_error *error)
+{
     enum { STACK_BYTES = 32 << 10 }; /* few vectors are too long for it */
     _Alignas(64) char stack[STACK_BYTES];
     annex_env env = annex_env_default();
     size_t bytes = measure_bytes(metric, dimension);
+    size_t row_bytes = annex_vector_bytes(metric, dimension);
     void *heap = NULL;
     if (bytes > sizeof stack) {
         TRY(memory_new(&env, 1, bytes, &heap, error));
     }
     struct measure measure;
-    measure_set(&measure, metric, dimension, heap ? heap : stack, a);
-    *distance = measure_distance(&measure, b);
+    measure_set(&measure, metric, dimension, heap ? heap : stack, query);
+    for (size_t i = 0; i < n; i++) {
+        const char *row = (const char *)rows + i * row_bytes;
+        distances[i] = checked || distance_accepts(metric, dimension, row)
+                           ? measure_distance(&measure, row)
+                           : (double)NAN;
+    }
     memory_free(&env, heap, 1, bytes);
     return ANNEX_OK;
+}
+
+annex_status annex_distance(annex_metric metric, size_t dimension, const void *a, const void *b,
+                            double *distance, annex_error *error)
+{
+    *distance = 0;
+    TRY(distance_check(metric, dimension, error));
+    if (!distance_accepts(metric, dimension, a)) {
+        return codec_refuse(a, dimension, "the first vector", error);
+    }
+    if (!distance_accepts(metric, dimension, b)) {
+        return codec_refuse(b, dimension, "the second vector", error);
+    }
+    return distance_fill(metric, dimension, a, b, 1, true, distance, error);
+}
+
+annex_status annex_distances(annex_metric metric, size_t dimension, const void *query,
+                             const void *rows, size_t n, double *distances, annex_error *error)
+{
+    for (size_t i = 0; i < n; i++) {
+        distances[i] = 0;
+    }
+    TRY(distance_check(metric, dimension, error));
+    if (!distance_accepts(metric, dimension, query)) {
+        return codec_refuse(query, dimension, "the query", error);
+    }
+    return distance_fill(metric, dimension, query, rows, n, false, distances, error);
 }
 
 const char *annex_isa(void)

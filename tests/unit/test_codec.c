@@ -299,6 +299,43 @@ static void distance__every_metric__is_the_formula(void **state)
     }
 }
 
+static void distances__of_many_rows__are_those_of_each(void **state)
+{
+    (void)state;
+    static const annex_metric metrics[] = {ANNEX_L2, ANNEX_IP,      ANNEX_COSINE,
+                                           ANNEX_L1, ANNEX_HAMMING, ANNEX_JACCARD};
+    static const size_t dimensions[] = {1, 77, 3000};
+    for (size_t m = 0; m < ARRAY_LENGTH(metrics); m++) {
+        for (size_t d = 0; d < ARRAY_LENGTH(dimensions); d++) {
+            struct rows rows = rows_make(metrics[m], dimensions[d], 9, SHAPE_CLUSTERS, d);
+            double found[8], one;
+            assert_int_equal(annex_distances(metrics[m], dimensions[d], rows_at(&rows, 0),
+                                             rows_at(&rows, 1), 8, found, NULL),
+                             ANNEX_OK);
+            for (size_t i = 0; i < 8; i++) {
+                annex_distance(metrics[m], dimensions[d], rows_at(&rows, 0), rows_at(&rows, i + 1),
+                               &one, NULL);
+                assert_memory_equal(&one, &found[i], sizeof one);
+            }
+            rows_free(&rows);
+        }
+    }
+}
+
+static void distances__refused_rows__are_nan_and_a_refused_query_an_error(void **state)
+{
+    (void)state;
+    annex_error error;
+    double found[4];
+    float query[2] = {1, 2}, rows[8] = {1, 2, NAN, 2, INFINITY, 2, 1e30f, 2};
+    assert_int_equal(annex_distances(ANNEX_L2, 2, query, rows, 4, found, NULL), ANNEX_OK);
+    assert_true(found[0] == 0 && isnan(found[1]) && isnan(found[2]) && isnan(found[3]));
+    query[1] = NAN;
+    assert_int_equal(annex_distances(ANNEX_L2, 2, query, rows, 4, found, &error), ANNEX_INVALID);
+    assert_non_null(strstr(error.message, "element 1 of the query is NaN"));
+    assert_true(found[1] == 0);
+}
+
 static void distance__not_finite_or_too_long__is_refused(void **state)
 {
     (void)state;
@@ -332,6 +369,8 @@ int main(void)
         cmocka_unit_test(score__row_that_is_the_query__is_nearest),
         cmocka_unit_test(scores__every_processor__are_the_same_bits),
         cmocka_unit_test(distance__every_metric__is_the_formula),
+        cmocka_unit_test(distances__of_many_rows__are_those_of_each),
+        cmocka_unit_test(distances__refused_rows__are_nan_and_a_refused_query_an_error),
         cmocka_unit_test(distance__not_finite_or_too_long__is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
