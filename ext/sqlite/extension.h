@@ -17,6 +17,11 @@
 #include "sqlite3ext.h"
 SQLITE_EXTENSION_INIT3
 
+/* Since 3.45 a function says that its result has a subtype; older versions ignore the flag. */
+#ifndef SQLITE_RESULT_SUBTYPE
+#    define SQLITE_RESULT_SUBTYPE 0x001000000
+#endif
+
 /* ---- connection.c -----------------------------------------------------------------------------*/
 
 struct connection;
@@ -69,6 +74,17 @@ extern const struct function vector_functions[];
 /* *text = the argument, which must be text without a zero byte. `what` names it in the message. */
 bool function_text(sqlite3_value *argument, const char *what, const char **text,
                    annex_error *error);
+
+/* ---- extension.c ------------------------------------------------------------------------------*/
+
+/*
+ * Registers Annex with `handle` unless that has been done. *connection is borrowed from what is
+ * registered; NULL when that was another version of Annex. A result code of SQLite.
+ */
+int extension_load(sqlite3 *handle, struct connection **connection, char **message);
+/* Registers functions, which hold the connection. */
+int extension_add_functions(sqlite3 *handle, struct connection *connection,
+                            const struct function *functions);
 
 /* ---- operand.c --------------------------------------------------------------------------------*/
 

@@ -11,8 +11,6 @@
 
 #include "extension.h"
 
-#define VEC_ZERO_LENGTH "zero-length vectors are not supported."
-
 /* ---- vec_value.c ------------------------------------------------------------------------------*/
 
 /* The type of the elements of a vector; also the subtype of the blob that SQL passes around. */
@@ -21,6 +19,9 @@ enum vec_type {
     VEC_BIT = 224, /* element i is bit i % 8 of byte i / 8 */
     VEC_INT8 = 225
 };
+
+/* The subtype of JSON text, which json_array and others give. */
+#define VEC_SUBTYPE_JSON 'J'
 
 /* "float32", "bit", "int8". */
 const char *vec_type_name(enum vec_type type);
@@ -44,6 +45,9 @@ bool vec_value_read_as(sqlite3_value *value, enum vec_type type, struct vec_valu
                        annex_error *error);
 void vec_value_free(struct vec_value *vector);
 
+/* Makes `elements`, of sqlite3_malloc64, the result and SQLite's. NULL: there was no memory. */
+void vec_result(sqlite3_context *context, enum vec_type type, void *elements, size_t bytes);
+
 /* ---- vec_distance.c ---------------------------------------------------------------------------*/
 
 /*
@@ -52,10 +56,15 @@ void vec_value_free(struct vec_value *vector);
  */
 double vec_distance(annex_metric metric, const struct vec_value *a, const struct vec_value *b);
 
-/* ---- vec_functions.c, vec_each.c, vec0.c ------------------------------------------------------*/
+/* ---- vec_functions.c, vec_pairs.c, vec_each.c, vec0.c -----------------------------------------*/
 
-/* Ends with a NULL name. */
+/* Flags of a function that computes from its arguments alone; and of one that gives a subtype. */
+#define VEC_TAKES (SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS | SQLITE_SUBTYPE)
+#define VEC_GIVES SQLITE_RESULT_SUBTYPE
+
+/* Both end with a NULL name. */
 extern const struct function vec_functions[];
+extern const struct function vec_pair_functions[];
 
 extern const sqlite3_module vec_each_module;
 

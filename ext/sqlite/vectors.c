@@ -10,11 +10,6 @@
 
 #include "extension.h"
 
-/* Since 3.45 a function says that its result has a subtype; older versions ignore the flag. */
-#ifndef SQLITE_RESULT_SUBTYPE
-#    define SQLITE_RESULT_SUBTYPE 0x001000000
-#endif
-
 /* The format of blobs that an optional last argument names; f32 when it is left out. */
 static bool vectors_read_format(bool given, sqlite3_value *argument, annex_format *format,
                                 annex_error *error)
@@ -249,6 +244,6 @@ const struct function vector_functions[] = {
     {"annex_encode", 1, 2, VECTORS_PURE, vectors_encode},
     {"annex_decode", 1, 2, VECTORS_PURE | SQLITE_RESULT_SUBTYPE, vectors_decode},
     {"annex_isa", 0, 0, SQLITE_INNOCUOUS, vectors_isa},
-    {"annex_version", 0, 0, VECTORS_PURE, vectors_version}, /* last: says that all are there */
+    {"annex_version", 0, 0, VECTORS_PURE, vectors_version},
     {NULL, 0, 0, 0, NULL},
 };
