@@ -60,12 +60,13 @@ static void error_trim_utf8(char *text, size_t length)
 
 annex_status error_set(annex_error *error, annex_status status, const char *format, ...)
 {
-    char message[ANNEX_ERROR_BYTES] = ""; /* an argument may be the message that is replaced */
+    char message[ANNEX_ERROR_BYTES]; /* an argument may be the message that is replaced */
     va_list arguments;
 
     if (error == NULL) {
         return status;
     }
+    memset(message, 0, sizeof message);
     va_start(arguments, format);
     if (vsnprintf(message, sizeof message, format, arguments) >= (int)sizeof message) {
         error_trim_utf8(message, sizeof message - 1);

@@ -112,16 +112,20 @@ static enum vector_state vector_read_blob(const struct vector_reader *reader, an
 static enum vector_state vector_validate(const struct vector_reader *reader, const float *vector,
                                          annex_error *why)
 {
-    bool zero = true;
+    bool zero;
+    if (codec_accepts(reader->metric, vector, reader->dimension, &zero)) {
+        return zero && reader->metric == ANNEX_COSINE ? VECTOR_NONE : VECTOR_GOOD;
+    }
     for (size_t i = 0; i < reader->dimension; i++) {
         if (!isfinite(vector[i])) {
             error_set(why, ANNEX_INVALID, "element %zu is %s", i,
                       isnan(vector[i]) ? "NaN" : "infinite");
             return VECTOR_BAD;
         }
-        zero = zero && vector[i] == 0;
     }
-    return zero && reader->metric == ANNEX_COSINE ? VECTOR_NONE : VECTOR_GOOD;
+    error_set(why, ANNEX_INVALID, "it is longer than %g, and its squared distances overflow",
+              CODEC_MAX_NORM);
+    return VECTOR_BAD;
 }
 
 static enum vector_state vector_read_as(const struct vector_reader *reader, annex_format format,
