@@ -16,14 +16,16 @@
 
 /* ---- from the whole table ---------------------------------------------------------------------*/
 
-static annex_status rebuild_learn(annex_db *db, struct catalog_index *index, size_t *n_samples,
-                                  annex_error *error)
+/* What is known already stays, whatever the first rows have become since. */
+static annex_status rebuild_learn(annex_db *db, struct catalog_index *index, bool strict,
+                                  size_t *n_samples, annex_error *error)
 {
+    bool known = !strict && definition_is_complete(&index->definition);
     annex_value samples[VECTOR_SAMPLES];
     struct arena scratch = {&db->env, NULL};
     annex_status status =
         source_samples(db, index, &scratch, samples, VECTOR_SAMPLES, n_samples, error);
-    if (status == ANNEX_OK) {
+    if (status == ANNEX_OK && !known) {
         status = vector_detect(&db->env, samples, *n_samples, &index->definition, error);
     }
     arena_free(&scratch);
@@ -43,7 +45,7 @@ annex_status catalog_build(annex_db *db, struct catalog_index *index, bool stric
 {
     struct source_rows rows;
     size_t n_samples = 0;
-    TRY(rebuild_learn(db, index, &n_samples, error));
+    TRY(rebuild_learn(db, index, strict, &n_samples, error));
     if (n_samples == 0) {
         return ANNEX_OK;
     }

@@ -69,8 +69,9 @@ static bool delta_may_be_found(const struct search *search, size_t position)
 }
 
 /*
- * Reads the vectors of keys that were changed since they were read last. Under cosine they are kept
- * with unit length.
+ * Reads the vectors of keys that were changed since they were read last, and once more those that
+ * were not there: a row that REPLACE removed without telling the log may be back after a rollback.
+ * Under cosine they are kept with unit length.
  */
 static annex_status delta_read_vectors(struct search *search, annex_error *error)
 {
@@ -81,7 +82,7 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
     delta->vectors.bytes = wanted;
     for (size_t i = 0; i < delta->keys.n; i++) {
         enum vector_state state = VECTOR_NONE;
-        if (delta->states.data[i] != DELTA_UNREAD) {
+        if (delta->states.data[i] == DELTA_PRESENT) {
             continue;
         }
         struct rowkey key = rowkey_set_at(&delta->keys, i);
