@@ -1,0 +1,97 @@
+"""Judges the Annex indexes of a database; run in a process of its own by `conftest.judge`.
+
+    judge.py EXTENSION QUERIES DATABASE
+
+Prints JSON: what PRAGMA integrity_check says, and for each index its row of annex_indexes and the
+answers that were wrong; then the same after annex_sync, with what annex_check says. What is right
+is computed here with numpy in double precision from the rows of the table.
+"""
+
+import json
+import sqlite3
+import sys
+
+import numpy
+
+K = 10
+GRAPH_SHARE = 0.9  # of the true neighbours, over all queries, at the default effort of a graph
+
+
+def distances(metric, rows, query):
+    rows, query = rows.astype(numpy.float64), query.astype(numpy.float64)
+    if metric == "cosine":
+        lengths = numpy.linalg.norm(rows, axis=1) * numpy.linalg.norm(query)
+        return 1 - rows @ query / lengths
+    return numpy.sqrt(((rows - query) ** 2).sum(axis=1))
+
+
+def read_table(db, index):
+    """{key: vector} of the rows that have one; the key is a tuple."""
+    columns = ", ".join(f'"{name}"' for name in index["keys"].split(", ") + [index["column"]])
+    rows = db.execute(f'SELECT {columns} FROM "{index["table"]}"').fetchall()
+    return {row[:-1]: numpy.frombuffer(row[-1], "<f4") for row in rows
+            if isinstance(row[-1], bytes) and len(row[-1]) == 4 * index["dimension"]}
+
+
+def wrong_answers(db, index, queries):
+    rows = read_table(db, index)
+    keys, vectors = list(rows), numpy.array(list(rows.values()))
+    columns = ", ".join(["key", "key2", "key3"][: index["keys"].count(",") + 1])
+    wrong, found, wanted = [], 0, 0
+    for number, query in enumerate(queries):
+        true = distances(index["metric"], vectors, query)
+        of_key = dict(zip(keys, true))
+        nearest = numpy.sort(true)[:K]
+        for options in ('{"effort":"exact"}', None):
+            hits = db.execute(f"SELECT {columns}, distance FROM annex_search(?, ?, ?, ?)",
+                              (index["name"], query.tobytes(), K, options)).fetchall()
+            exact = options is not None or index["family"] == "flat"
+            own = [of_key.get(hit[:-1], -1.0) for hit in hits]
+            if len(set(hits)) != len(nearest) or not numpy.allclose(
+                    [hit[-1] for hit in hits], own, rtol=1e-4, atol=1e-5):
+                wrong.append(f"query {number}, options {options}: {hits}")
+            elif exact and not numpy.allclose(own, nearest, rtol=1e-4, atol=1e-5):
+                wrong.append(f"query {number}, options {options}: {own} instead of {nearest}")
+            elif not exact:
+                found += sum(distance <= nearest[-1] * (1 + 1e-6) for distance in own)
+                wanted += len(nearest)
+    if found < GRAPH_SHARE * wanted:
+        wrong.append(f"default effort found {found} of {wanted} neighbours")
+    return wrong
+
+
+def look(db, queries, check):
+    """What annex_indexes says of each index, its wrong answers and, if asked, what a check says."""
+    names = [row[1] for row in db.execute("PRAGMA table_info(annex_indexes)")]
+    report = {}
+    for row in db.execute("SELECT * FROM annex_indexes").fetchall():
+        index = dict(zip(names, row))
+        try:
+            index["wrong"] = wrong_answers(db, index, queries)
+            if check:
+                check = db.execute("SELECT annex_check(?)", (index["name"],)).fetchone()[0]
+                index["check"] = check
+        except sqlite3.Error as error:
+            index["wrong"] = [str(error)]
+        report[index["name"]] = index
+    return report
+
+
+def main():
+    extension, queries, database = sys.argv[1:]
+    with sqlite3.connect(f"file:{queries}?mode=ro", uri=True) as source:
+        rows = source.execute("SELECT embedding FROM queries WHERE id IN (1, 17, 25, 30, 38)")
+        queries = [numpy.frombuffer(row[0], "<f4") for row in rows]
+    db = sqlite3.connect(database, isolation_level=None)
+    integrity = db.execute("PRAGMA integrity_check").fetchone()[0]
+    db.enable_load_extension(True)
+    db.load_extension(extension)
+    before = look(db, queries, False)
+    for name, index in before.items():
+        if not index["wrong"]:
+            db.execute("SELECT annex_sync(?)", (name,)).fetchall()
+    print(json.dumps({"integrity": integrity, "before": before, "after": look(db, queries, True)}))
+
+
+if __name__ == "__main__":
+    main()
