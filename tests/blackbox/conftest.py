@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("ANNEX_BUILD", ROOT / "build")).resolve()
 COMMAND = BUILD / "annex"
 EXTENSION = BUILD / "annex.so"
+VEC = "sqlite3_annex_vec_init"
 
 
 def pytest_configure(config):
@@ -47,16 +48,19 @@ def annex(tmp_path):
 def connect(tmp_path):
     """Opens a database with the extension loaded; extension=False gives a program without Annex.
 
-    connect() is in memory, connect("a.db") a file in tmp_path. Closed after the test."""
+    connect() is in memory, connect("a.db") a file in tmp_path. entry_point=VEC also gives
+    what sqlite-vec has. Closed after the test."""
     connections = []
 
-    def open_database(name=":memory:", extension=True, **options):
+    def open_database(name=":memory:", extension=True, entry_point=None, **options):
         path = name if name == ":memory:" or "uri" in options else str(tmp_path / name)
         db = sqlite3.connect(path, isolation_level=None, **options)
         connections.append(db)
         if extension:
             db.enable_load_extension(True)
             db.load_extension(str(EXTENSION))
+            if entry_point:
+                db.execute("SELECT load_extension(?, ?)", (str(EXTENSION), entry_point)).fetchone()
             db.enable_load_extension(False)
         return db
 
