@@ -376,7 +376,17 @@ typedef struct annex_search_stats {
     uint64_t hops;      /* rows whose neighbours were looked at */
     uint64_t distances; /* approximate distances computed */
     uint64_t reranked;  /* exact distances computed */
+    uint64_t cut;       /* queries that max_scan or stop ended early */
 } annex_search_stats;
+
+/* A place in the order of answers, behind a row that an earlier answer had. */
+typedef struct annex_place {
+    double distance;
+    int64_t key;           /* of that row, or its bytes */
+    const void *key_bytes; /* borrowed; NULL for integer keys */
+    size_t n_key_bytes;
+    int before_keys; /* 1: before every row at that distance; the key is not looked at */
+} annex_place;
 
 typedef struct annex_search_options {
     size_t struct_bytes; /* sizeof(annex_search_options) */
@@ -395,6 +405,15 @@ typedef struct annex_search_options {
     annex_status (*fetch)(void *context, const uint32_t *rows, size_t n, void *vectors,
                           unsigned char *present, annex_error *error);
     void *fetch_context;
+    /* Only rows behind this place: answers in pages. Every row is considered. */
+    const annex_place *after;
+    /*
+     * An answer from what was found so far, counted in stats->cut: once so many codes were looked
+     * at (0: any number), or once `stop`, asked every millisecond or so, returns other than 0.
+     */
+    uint64_t max_scan;
+    int (*stop)(void *context);
+    void *stop_context;
     annex_search_stats *stats; /* optional; summed over the queries */
 } annex_search_options;
 

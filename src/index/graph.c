@@ -21,7 +21,8 @@ annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
                           .room = capacity,
                           .slots = slots,
                           .touched_capacity = MIN(slots, TOUCHED),
-                          .expanded_capacity = expanded_capacity};
+                          .expanded_capacity = expanded_capacity,
+                          .check_at = UINT64_MAX};
     annex_status status =
         memory_new(env, capacity + MERGE_ROOM, sizeof *walk->pool, &walk->pool, error);
     if (!status) {
@@ -123,6 +124,12 @@ static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id
     return n;
 }
 
+/* How many of the next n rows may be scored. */
+static inline uint32_t allowed(struct walk *walk, uint32_t n)
+{
+    return walk->scored + n < walk->check_at ? n : walk->check(walk->check_context, walk, n);
+}
+
 static void prefetch_row(const struct graph *graph, uint32_t id)
 {
     const char *row = (const char *)(graph->neighbours + (size_t)id * graph->degree);
@@ -143,7 +150,7 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
             n = visit(walk, graph->entries[i], ids, n);
         }
     }
-    absorb(graph, query, walk, ids, n);
+    absorb(graph, query, walk, ids, allowed(walk, n));
     uint32_t cursor = 0;
     for (;;) {
         uint32_t limit = MIN(window, walk->size);
@@ -170,6 +177,11 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
                 prefetch_row(graph, walk_id(walk->pool[i]));
                 ahead++;
             }
+        }
+        uint32_t more = allowed(walk, n);
+        if (more < n) {
+            absorb(graph, query, walk, ids, more);
+            break;
         }
         uint32_t lowest = absorb(graph, query, walk, ids, n);
         for (uint32_t i = lowest, near = 0; i < walk->size && near < EXPAND; i++) {

@@ -71,6 +71,13 @@ struct walk {
     walk_item *expanded; /* optional [expanded_capacity]: every row that was expanded, in order */
     uint32_t n_expanded, expanded_capacity;
     uint64_t hops, scored;
+    /*
+     * Asked before rows that would bring `scored` to check_at or beyond: how many of them may be
+     * scored, fewer to end the walk; it moves check_at on. Never asked with UINT64_MAX.
+     */
+    uint64_t check_at;
+    uint32_t (*check)(void *context, struct walk *walk, uint32_t n);
+    void *check_context;
 };
 
 annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,

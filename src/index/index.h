@@ -120,14 +120,22 @@ struct scratch {
     size_t n_items, items_capacity;
     float *heap; /* [heap_capacity] the k smallest upper bounds, largest first */
     size_t n_heap, heap_capacity;
-    void *vectors; /* [RANK_BLOCK vectors] fetched, or one decoded */
-    bool reports;  /* used by the thread that made the call, which alone may call log.progress */
+    void *vectors;  /* [RANK_BLOCK vectors] fetched, or one decoded */
+    bool reports;   /* used by the thread that made the call, which alone may call log.progress */
+    bool cancelled; /* by log.progress */
+    bool cut;       /* by max_scan or stop: the answer is what was found so far */
     uint64_t reranked, scanned;
+    /* Of the search on its way. */
+    annex_index *index;
+    const annex_search_options *options;
+    uint64_t n_cut; /* searches */
 };
 
 enum { RANK_BLOCK = 64 };
 
-annex_status scratch_take(annex_index *index, struct scratch **scratch, annex_error *error);
+/* For a search with these options. */
+annex_status scratch_take(annex_index *index, const annex_search_options *options,
+                          struct scratch **scratch, annex_error *error);
 void scratch_return(annex_index *index, struct scratch *scratch);
 void scratch_free_all(annex_index *index);
 annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, uint32_t capacity,
@@ -137,6 +145,12 @@ annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, s
 /* Keeps `value` in scratch->heap if it is among the k smallest so far; heap[0] is the largest kept.
  */
 void scratch_offer(struct scratch *scratch, size_t k, float value);
+/* How many more codes the search may look at. */
+uint64_t scratch_room(const struct scratch *scratch);
+/* Asks progress and stop: true when the search is to end now, as scratch_halt tells. */
+bool scratch_stops(struct scratch *scratch);
+/* ANNEX_CANCELLED when that was the reason. */
+annex_status scratch_halt(const struct scratch *scratch, annex_error *error);
 annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
                           annex_error *error);
 
@@ -181,11 +195,11 @@ annex_status flat_within(annex_index *index, struct scratch *scratch, float orde
  * Replaces the bounds of scratch->items by exact order distances where vectors are to be had,
  * removes rows that `fetch` says are gone, and sorts by (order, key). Items must be sorted by
  * bound; it stops early when k exact ones are nearer than the next bound. *dropped counts removed
- * rows.
+ * rows; rows that are not behind options->after are removed and not counted.
  */
 annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
                         const annex_search_options *options, size_t *dropped, annex_error *error);
-/* Sorts items by (order, key). */
-void rank_sort(const annex_index *index, struct ranked *items, size_t n);
+/* Sorts scratch->items by (order, key). */
+annex_status rank_sort(annex_index *index, struct scratch *scratch, annex_error *error);
 
 #endif

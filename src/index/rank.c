@@ -33,9 +33,24 @@ static void rank_sink(const annex_index *index, struct ranked *items, size_t n, 
     items[i] = item;
 }
 
-/* Heapsort: in place, no worst case, and the comparison needs the index. */
-void rank_sort(const annex_index *index, struct ranked *items, size_t n)
+/* Long sorts look from time to time whether they are still wanted. */
+static annex_status rank_poll(struct scratch *scratch, size_t i, annex_error *error)
 {
+    enum { POLL_STEPS = 1 << 14 };
+    if (i % POLL_STEPS == 0 && i > 0) {
+        bool cut = scratch->cut; /* what was found is sorted in any case */
+        (void)scratch_stops(scratch);
+        scratch->cut = cut;
+        return scratch_halt(scratch, error);
+    }
+    return ANNEX_OK;
+}
+
+/* Heapsort: in place, no worst case, and the comparison needs the index. */
+annex_status rank_sort(annex_index *index, struct scratch *scratch, annex_error *error)
+{
+    struct ranked *items = scratch->items;
+    size_t n = scratch->n_items;
     if (n <= 64) {
         for (size_t i = 1; i < n; i++) {
             struct ranked item = items[i];
@@ -45,17 +60,20 @@ void rank_sort(const annex_index *index, struct ranked *items, size_t n)
             }
             items[j] = item;
         }
-        return;
+        return ANNEX_OK;
     }
     for (size_t i = n / 2; i-- > 0;) {
         rank_sink(index, items, n, i);
+        TRY(rank_poll(scratch, i, error));
     }
     for (size_t end = n - 1; end > 0; end--) {
+        TRY(rank_poll(scratch, end, error));
         struct ranked swap = items[0];
         items[0] = items[end];
         items[end] = swap;
         rank_sink(index, items, end, 0);
     }
+    return ANNEX_OK;
 }
 
 /* ---- exact distances -------------------------------------------------------------------------*/
@@ -139,6 +157,23 @@ static annex_status rank_block(annex_index *index, struct scratch *scratch,
     return ANNEX_OK;
 }
 
+/* Keeps the items behind options->after; returns how many they are. */
+static size_t rank_keep_behind(const annex_index *index, const annex_place *after,
+                               struct ranked *items, size_t n)
+{
+    struct key_view key = {after->key, after->key_bytes, after->n_key_bytes};
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        double distance = codec_distance(&index->codec, items[i].order);
+        bool behind = distance > after->distance ||
+                      (distance == after->distance &&
+                       (after->before_keys || key_compare(key_of(index, items[i].slot), key) > 0));
+        items[kept] = items[i];
+        kept += behind;
+    }
+    return kept;
+}
+
 annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
                         const annex_search_options *options, size_t *dropped, annex_error *error)
 {
@@ -152,18 +187,24 @@ annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
         if (k && scratch->n_heap == k && items[i].order > scratch->heap[0]) {
             break;
         }
+        if (options->stop && i > 0 && scratch_stops(scratch)) {
+            TRY(scratch_halt(scratch, error));
+            break;
+        }
         size_t count = MIN(n - i, RANK_BLOCK);
         if (done < i) {
             memmove(items + done, items + i, count * sizeof *items);
         }
         i += count;
         TRY(rank_block(index, scratch, options, items + done, &count, dropped, error));
+        if (options->after) {
+            count = rank_keep_behind(index, options->after, items + done, count);
+        }
         for (size_t j = 0; k && j < count; j++) {
             scratch_offer(scratch, k, items[done + j].order);
         }
         done += count;
     }
     scratch->n_items = done;
-    rank_sort(index, items, done);
-    return ANNEX_OK;
+    return rank_sort(index, scratch, error);
 }

@@ -26,6 +26,7 @@ static annex_status scratch_new(annex_index *index, struct scratch **out, annex_
     TRY_CLEANUP(
         memory_new(env, RANK_BLOCK, codec_vector_bytes(&index->codec), &scratch->vectors, error));
     codec_query_init(&index->codec, &scratch->query, scratch->query_memory);
+    scratch->index = index;
     *out = scratch;
     return ANNEX_OK;
 cleanup:
@@ -33,15 +34,24 @@ cleanup:
     return status;
 }
 
-annex_status scratch_take(annex_index *index, struct scratch **scratch, annex_error *error)
+annex_status scratch_take(annex_index *index, const annex_search_options *options,
+                          struct scratch **scratch, annex_error *error)
 {
+    annex_status status = ANNEX_OK;
     pthread_mutex_lock(&index->scratch_lock);
     *scratch = index->scratch;
     if (*scratch) {
         index->scratch = (*scratch)->next;
     }
     pthread_mutex_unlock(&index->scratch_lock);
-    return *scratch ? ANNEX_OK : scratch_new(index, scratch, error);
+    if (!*scratch) {
+        status = scratch_new(index, scratch, error);
+    }
+    if (*scratch) {
+        (*scratch)->options = options;
+        (*scratch)->cut = (*scratch)->cancelled = false;
+    }
+    return status;
 }
 
 void scratch_return(annex_index *index, struct scratch *scratch)
@@ -71,8 +81,12 @@ annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, u
         scratch->walk.capacity = capacity;
         return ANNEX_OK;
     }
+    uint64_t hops = scratch->walk.hops, scored = scratch->walk.scored;
     walk_free(&index->env, &scratch->walk);
-    return walk_new(&index->env, index->slots, MAX(capacity, 256), 0, &scratch->walk, error);
+    TRY(walk_new(&index->env, index->slots, MAX(capacity, 256), 0, &scratch->walk, error));
+    scratch->walk.hops = hops;
+    scratch->walk.scored = scored;
+    return ANNEX_OK;
 }
 
 annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, size_t capacity,
@@ -105,6 +119,33 @@ annex_status scratch_push(annex_index *index, struct scratch *scratch, float ord
     }
     scratch->items[scratch->n_items++] = (struct ranked){.order = order, .slot = slot};
     return ANNEX_OK;
+}
+
+/* ---- ending early ----------------------------------------------------------------------------*/
+
+uint64_t scratch_room(const struct scratch *scratch)
+{
+    uint64_t limit = scratch->options->max_scan ? scratch->options->max_scan : UINT64_MAX;
+    return limit - MIN(limit, scratch->scanned + scratch->walk.scored);
+}
+
+bool scratch_stops(struct scratch *scratch)
+{
+    const annex_log *log = &scratch->index->env.log;
+    const annex_search_options *options = scratch->options;
+    if (scratch->reports && log->progress &&
+        log->progress(log->context, "scanning", scratch->scanned, scratch->index->slots)) {
+        scratch->cancelled = true;
+    } else if (options->stop && options->stop(options->stop_context)) {
+        scratch->cut = true;
+    }
+    return scratch->cancelled || scratch->cut;
+}
+
+annex_status scratch_halt(const struct scratch *scratch, annex_error *error)
+{
+    return scratch->cancelled ? error_set(error, ANNEX_CANCELLED, "the search was cancelled")
+                              : ANNEX_OK;
 }
 
 /* ---- the k smallest numbers seen: a heap with the largest on top ------------------------------*/

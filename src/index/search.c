@@ -56,6 +56,9 @@ static annex_status check_options(const annex_search_options *options, annex_err
         return error_set(error, ANNEX_INVALID, "recall is %g, expected more than 0 and at most 1",
                          options->recall);
     }
+    if (options->after && isnan(options->after->distance)) {
+        return error_set(error, ANNEX_INVALID, "the distance of annex_search_options.after is NaN");
+    }
     return ANNEX_OK;
 }
 
@@ -106,7 +109,7 @@ static uint32_t choose_window(const annex_index *index, const annex_search_optio
                               size_t k)
 {
     uint32_t effort = effort_for(index, options);
-    if (effort == ANNEX_EFFORT_EXACT || index->header.family != ANNEX_GRAPH) {
+    if (effort == ANNEX_EFFORT_EXACT || index->header.family != ANNEX_GRAPH || options->after) {
         return 0;
     }
     uint64_t rows = count_passing(index, options);
@@ -132,15 +135,42 @@ static annex_status search_exact(const struct plan *plan, struct scratch *scratc
         float limit;
         size_t dropped;
         TRY(flat_nearest(index, scratch, want, plan->options, &limit, error));
-        rank_sort(index, scratch->items, scratch->n_items);
+        TRY(rank_sort(index, scratch, error));
         TRY(rank_exact(index, scratch, want, plan->options, &dropped, error));
         /* Rows that turned out to be gone may have pushed out others: those are beyond `limit`. */
         bool complete = scratch->n_items >= plan->k && scratch->items[plan->k - 1].order <= limit;
-        if (dropped == 0 || complete || want >= index->live) {
+        if (dropped == 0 || complete || want >= index->live || scratch->cut) {
             return ANNEX_OK;
         }
         want = MIN(index->live, 2 * want + dropped);
     }
+}
+
+enum { WALK_POLL_ROWS = 1 << 14 };
+
+/* walk.check: within max_scan, and asking progress and stop from time to time. */
+static uint32_t walk_check(void *context, struct walk *walk, uint32_t n)
+{
+    struct scratch *scratch = context;
+    uint64_t room = scratch_room(scratch);
+    if (n > room) {
+        n = (uint32_t)room;
+        scratch->cut = true;
+    } else if (scratch_stops(scratch)) {
+        n = 0;
+    }
+    walk->check_at = walk->scored + MIN(WALK_POLL_ROWS, room) + 1;
+    return n;
+}
+
+static annex_status walk_graph(struct scratch *scratch, uint32_t window, annex_error *error)
+{
+    struct walk *walk = &scratch->walk;
+    walk->check = walk_check;
+    walk->check_context = scratch;
+    walk->check_at = walk->scored + MIN(WALK_POLL_ROWS, scratch_room(scratch)) + 1;
+    graph_walk(&scratch->index->graph, &scratch->query, window, walk);
+    return scratch_halt(scratch, error);
 }
 
 /* The passing rows of the pool, nearest first, with the rows that have the same code. */
@@ -173,10 +203,10 @@ static annex_status search_graph(const struct plan *plan, struct scratch *scratc
         uint32_t capacity = (uint32_t)MIN(MAX(window, wanted), index->slots);
         size_t dropped;
         TRY(scratch_reserve_pool(index, scratch, capacity, error));
-        graph_walk(&index->graph, &scratch->query, MIN(window, capacity), &scratch->walk);
+        TRY(walk_graph(scratch, MIN(window, capacity), error));
         TRY(collect(plan, scratch, wanted, error));
         TRY(rank_exact(index, scratch, 0, plan->options, &dropped, error));
-        if (scratch->n_items >= plan->k) {
+        if (scratch->n_items >= plan->k || scratch->cut) {
             return ANNEX_OK;
         }
         if ((uint64_t)window * 4 * ROWS_PER_STEP >= index->slots) {
@@ -208,10 +238,16 @@ static annex_status search_one(const struct plan *plan, struct scratch *scratch,
     if (plan->k == 0) {
         return ANNEX_OK;
     }
+    uint64_t scanned = scratch->scanned, scored = scratch->walk.scored;
+    scratch->scanned = scratch->walk.scored = 0; /* max_scan is for one query */
+    scratch->cut = false;
     codec_query_set(&scratch->query, query);
     TRY(plan->window ? search_graph(plan, scratch, error) : search_exact(plan, scratch, error));
     *found = MIN(plan->k, scratch->n_items);
     write_hits(index, scratch, *found, hits);
+    scratch->scanned += scanned;
+    scratch->walk.scored += scored;
+    scratch->n_cut += scratch->cut;
     return ANNEX_OK;
 }
 
@@ -234,7 +270,7 @@ static annex_status search_range(void *argument, unsigned worker, size_t first, 
     annex_index *index = job->plan.index;
     size_t vector_bytes = codec_vector_bytes(&index->codec);
     if (!job->scratches[worker]) {
-        TRY(scratch_take(index, &job->scratches[worker], error));
+        TRY(scratch_take(index, job->plan.options, &job->scratches[worker], error));
     }
     job->scratches[worker]->reports = pthread_equal(pthread_self(), job->caller) != 0;
     for (size_t i = first; i < end; i++) {
@@ -254,10 +290,11 @@ static void search_finish(annex_index *index, struct scratch **scratches, unsign
             stats->hops += scratch->walk.hops;
             stats->distances += scratch->walk.scored + scratch->scanned;
             stats->reranked += scratch->reranked;
+            stats->cut += scratch->n_cut;
         }
         if (scratch) {
             scratch->walk.hops = scratch->walk.scored = 0;
-            scratch->scanned = scratch->reranked = 0;
+            scratch->scanned = scratch->reranked = scratch->n_cut = 0;
         }
         scratch_return(index, scratch);
     }
@@ -340,7 +377,7 @@ static annex_status within_items(annex_index *index, struct scratch *scratch, co
         struct plan plan = {.index = index, .options = options};
         uint32_t window = MIN(options->effort, index->slots);
         TRY(scratch_reserve_pool(index, scratch, window, error));
-        graph_walk(&index->graph, &scratch->query, window, &scratch->walk);
+        TRY(walk_graph(scratch, window, error));
         TRY(collect(&plan, scratch, SIZE_MAX, error));
     } else {
         TRY(flat_within(index, scratch, order, options, error));
@@ -371,7 +408,7 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     bool negative = distance < 0 && index->codec.metric != ANNEX_IP;
     annex_index *self = (annex_index *)(uintptr_t)index;
     struct scratch *scratch;
-    TRY(scratch_take(self, &scratch, error));
+    TRY(scratch_take(self, options, &scratch, error));
     scratch->reports = true;
     index_begin_read(self);
     annex_status status = within_items(self, scratch, query, distance, options, error);
@@ -383,6 +420,7 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
         write_hits(index, scratch, *n, *hits);
     }
     pthread_rwlock_unlock(&self->lock);
+    scratch->n_cut += scratch->cut;
     search_finish(self, &scratch, 1, options->stats);
     return status;
 }
