@@ -577,7 +577,8 @@ typedef struct annex_sync_report {
     uint64_t inserted; /* rows new to the segments */
     uint64_t deleted;  /* rows gone or replaced */
     uint64_t segments; /* after the call */
-    int rebuilt;       /* the index was built anew; message says why through annex_log */
+    int rebuilt;       /* the index was built anew */
+    int swept;         /* the table was compared with the index; annex_log says why */
 } annex_sync_report;
 
 /* Moves the delta into segments. report may be NULL. Within the caller's transaction if any. */
