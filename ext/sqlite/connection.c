@@ -274,3 +274,23 @@ annex_value connection_value(sqlite3_value *value)
     }
     return result;
 }
+
+void connection_result(sqlite3_context *context, const annex_value *value)
+{
+    switch (value->type) {
+    case ANNEX_INTEGER:
+        sqlite3_result_int64(context, value->integer);
+        break;
+    case ANNEX_REAL:
+        sqlite3_result_double(context, value->real);
+        break;
+    case ANNEX_TEXT:
+        sqlite3_result_text64(context, value->data, value->bytes, SQLITE_TRANSIENT, SQLITE_UTF8);
+        break;
+    case ANNEX_BLOB:
+        sqlite3_result_blob64(context, value->data, value->bytes, SQLITE_TRANSIENT);
+        break;
+    case ANNEX_NULL:
+        break;
+    }
+}

@@ -7,7 +7,7 @@
  *     expressions, generated columns and triggers may use them;
  *   - those that change the database or write files are direct-only: a view or trigger in a
  *     database from a stranger cannot call them;
- *   - annex_search, annex_within, annex_vector and annex_indexes read what the connection may read.
+ *   - annex_search, annex_within, annex_hybrid, annex_vector and annex_indexes read what it may read.
  *     They are neither: views may use them as long as the schema is trusted, because a search may
  *     write to the cache of segments.
  */
@@ -48,6 +48,7 @@ static int extension_add_tables(sqlite3 *handle, struct connection *connection)
     } tables[] = {
         {"annex_search", &search_module},
         {"annex_within", &within_module},
+        {"annex_hybrid", &hybrid_module},
         {"annex_indexes", &indexes_module},
     };
 

@@ -56,6 +56,8 @@ void connection_refuse(annex_error *error, const char *format, ...)
 
 /* Borrows from `value`. Text is UTF-8. */
 annex_value connection_value(sqlite3_value *value);
+/* Makes the value the result of a function or column. */
+void connection_result(sqlite3_context *context, const annex_value *value);
 
 /* ---- functions.c, vectors.c -------------------------------------------------------------------*/
 
@@ -123,5 +125,11 @@ int keylist_read(struct keylist *list, sqlite3_value *argument);
 /* Keeps the keys of `list` that are also in `other`. */
 void keylist_intersect(struct keylist *list, struct keylist *other);
 void keylist_free(struct keylist *list);
+/* Two annex_value, in SQLite's order without affinity and collation; for qsort and bsearch. */
+int keylist_compare(const void *left, const void *right);
+
+/* ---- hybrid.c ---------------------------------------------------------------------------------*/
+
+extern const sqlite3_module hybrid_module;
 
 #endif

@@ -96,7 +96,7 @@ static int keylist_compare_numbers(const annex_value *a, const annex_value *b)
     return (x > y) - (x < y);
 }
 
-static int keylist_compare(const void *left, const void *right)
+int keylist_compare(const void *left, const void *right)
 {
     const annex_value *a = left;
     const annex_value *b = right;

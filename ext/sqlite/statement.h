@@ -1,0 +1,25 @@
+/*
+ * statement.h - SQL that the extension itself runs on the connection it was loaded into.
+ *
+ * Formats are those of sqlite3_mprintf: names of tables and columns are always "%w". Errors of
+ * SQLite become an annex_error with its words; who knows more puts a sentence around them.
+ */
+#ifndef ANNEX_STATEMENT_H
+#define ANNEX_STATEMENT_H
+
+#include "extension.h"
+
+/* *statement is NULL on error. Ended by sqlite3_finalize. */
+annex_status statement_prepare(sqlite3 *handle, sqlite3_stmt **statement, annex_error *error,
+                               const char *format, ...);
+/* *row: whether there is one. */
+annex_status statement_step(sqlite3_stmt *statement, bool *row, annex_error *error);
+/* Runs SQL that yields no rows. */
+annex_status statement_run(sqlite3 *handle, annex_error *error, const char *format, ...);
+/* A result code of SQLite, other than SQLITE_OK, as an error. */
+annex_status statement_fail(sqlite3 *handle, int code, annex_error *error);
+/* Binds text that outlives the statement. */
+annex_status statement_bind_text(sqlite3_stmt *statement, int parameter, const char *text,
+                                 annex_error *error);
+
+#endif
