@@ -1,15 +1,17 @@
 # The front door: short names for what meson, ninja and tools/ do. `make help` lists them.
 # BUILD chooses the build directory, PREFIX and DESTDIR where `make install` puts things,
-# FUZZ_SECONDS how long each fuzz target runs.
+# FUZZ_SECONDS how long each fuzz target runs, MODEL_SEED and MODEL_OPERATIONS what `model` does.
 BUILD ?= build
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
+MODEL_SEED ?= 1
+MODEL_OPERATIONS ?= 200000
 JOBS ?= $(shell nproc)
 
 NINJA = ninja -j $(JOBS)
 QUIET_NINJA = $(NINJA) --quiet
 
-.PHONY: all help demo test bench asan ubsan tsan fuzz lint format cover clean install
+.PHONY: all help demo test model bench asan ubsan tsan fuzz lint format cover clean install
 
 all: ## build the command, the SQLite extension and the library
 	@tools/setup build
@@ -28,6 +30,11 @@ test: ## build and run all tests; the last line says how many passed
 	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) --prefix $(PREFIX)
 	@$(NINJA) -C $(BUILD)
 	@tools/runtests.py --build $(BUILD)
+
+model: all ## compare 200,000 random changes by several processes with brute force
+	@tools/setup test
+	@ANNEX_BUILD=$(BUILD) tests/model/freshness.py --seed $(MODEL_SEED) \
+		--operations $(MODEL_OPERATIONS)
 
 bench: all ## measure speed and recall on this machine
 	@tools/setup bench

@@ -5,8 +5,9 @@
 
 The unit tests and the replays of kept fuzz inputs are programs that print TAP; each runs once under
 every instruction set this machine has (ANNEX_CPU). The black-box tests run with pytest: all of them
-once, those marked `isa` under every instruction set. NAMEs choose unit tests by name and black-box
-tests by keyword. A program that crashes, stops early or runs out of time counts as one failure.
+once, those marked `isa` under every instruction set. A slice of the freshness model (`make model`
+runs all of it) comes last. NAMEs choose unit tests by name and black-box tests by keyword; `model`
+is the slice. A program that crashes, stops early or runs out of time counts as one failure.
 Exits with 0 only when something ran and nothing failed.
 """
 
@@ -24,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
 TIMEOUT_S = 900
+MODEL_OPERATIONS = 10000
 
 
 class Tally:
@@ -107,7 +109,8 @@ def unit_programs(build, names):
     return [(t["name"], t["cmd"]) for t in tests if not names or t["name"] in names]
 
 
-def run_blackbox(label, arguments, environment, sanitizer, tally):
+def python_environment(build, isa, sanitizer):
+    environment = test_environment(build, isa)
     if "address" in sanitizer:
         # Python is not instrumented: the runtime must come first, and its own leaks are not ours.
         library = subprocess.run(
@@ -115,6 +118,10 @@ def run_blackbox(label, arguments, environment, sanitizer, tally):
         )
         environment["LD_PRELOAD"] = library.stdout.strip()
         environment["ASAN_OPTIONS"] = "detect_leaks=0:" + environment.get("ASAN_OPTIONS", "")
+    return environment
+
+
+def run_blackbox(label, arguments, environment, tally):
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [PYTHON, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
@@ -162,12 +169,17 @@ def main():
                 run_program(label, command, test_environment(build, isa), tally)
     # A host that is not instrumented cannot load a module that the thread sanitizer instruments.
     if arguments.only != "unit" and "thread" not in sanitizer:
-        run_blackbox("blackbox", keyword, test_environment(build, None), sanitizer, tally)
+        environment = python_environment(build, None, sanitizer)
+        run_blackbox("blackbox", keyword, environment, tally)
         for isa in isas if arguments.isa == "all" else []:
             run_blackbox(
                 f"blackbox ({isa})", ["-m", "isa", *keyword],
-                test_environment(build, isa), sanitizer, tally,
+                python_environment(build, isa, sanitizer), tally,
             )
+        if not arguments.names or "model" in arguments.names:
+            model = [PYTHON, "-B", str(ROOT / "tests" / "model" / "freshness.py")]
+            model += ["--operations", str(MODEL_OPERATIONS)]
+            run_program("model", model, environment, tally)
 
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     return 0 if tally.passed and not tally.failed else 1
