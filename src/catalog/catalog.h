@@ -438,6 +438,11 @@ struct search {
 annex_status scan_table(struct search *search, annex_error *error);
 /* The rows of some keys. */
 annex_status scan_keys(struct search *search, const struct rowkey_set *keys, annex_error *error);
+/* Keeps the vector of a changed row, with unit length under cosine. */
+void delta_keep(struct delta *delta, size_t position, const struct vector_reader *reader,
+                const void *vector);
+/* Reads unread rows of the delta that lie side by side (delta.c). */
+annex_status delta_read_range(struct search *search, annex_error *error);
 /* The rows changed since the last sync. */
 annex_status scan_delta(struct search *search, annex_error *error);
 

@@ -71,7 +71,6 @@ static bool delta_may_be_found(const struct search *search, size_t position)
 /*
  * Reads the vectors of keys that were changed since they were read last, and once more those that
  * were not there: a row that REPLACE removed without telling the log may be back after a rollback.
- * Under cosine they are kept with unit length.
  */
 static annex_status delta_read_vectors(struct search *search, annex_error *error)
 {
@@ -80,17 +79,17 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
     size_t wanted = delta->keys.n * bytes;
     TRY(buffer_reserve(&search->db->env, &delta->vectors, wanted - delta->vectors.bytes, error));
     delta->vectors.bytes = wanted;
+    TRY(delta_read_range(search, error));
     for (size_t i = 0; i < delta->keys.n; i++) {
         enum vector_state state = VECTOR_NONE;
         if (delta->states.data[i] == DELTA_PRESENT) {
             continue;
         }
         struct rowkey key = rowkey_set_at(&delta->keys, i);
-        TRY(source_fetch_key(&search->fetch, &key, delta->vectors.data + i * bytes, &state, error));
-        delta->states.data[i] = state == VECTOR_GOOD ? DELTA_PRESENT : DELTA_ABSENT;
-        if (state == VECTOR_GOOD && search->index->definition.metric == ANNEX_COSINE) {
-            float *vector = (float *)(void *)(delta->vectors.data + i * bytes);
-            codec_normalize(vector, vector, search->fetch.reader.dimension);
+        TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
+        delta->states.data[i] = DELTA_ABSENT;
+        if (state == VECTOR_GOOD) {
+            delta_keep(delta, i, &search->fetch.reader, search->vector);
         }
     }
     return ANNEX_OK;
