@@ -51,8 +51,9 @@ void vec_result(sqlite3_context *context, enum vec_type type, void *elements, si
 /* ---- vec_distance.c ---------------------------------------------------------------------------*/
 
 /*
- * The distance of two vectors of one type and dimension, rounded to f32 where sqlite-vec does: L2,
- * COSINE, L1 over f32 and int8, HAMMING over bits. NaN: there is none (a zero vector under cosine).
+ * The distance of two vectors of one type and dimension: L2, COSINE, L1 over f32 and int8, HAMMING
+ * over bits. As in sqlite-vec it is an f32, except for L1. NaN: there is none (a zero vector under
+ * cosine).
  */
 double vec_distance(annex_metric metric, const struct vec_value *a, const struct vec_value *b);
 

@@ -86,9 +86,8 @@ double vec_distance(annex_metric metric, const struct vec_value *a, const struct
 {
     double distance;
 
-    if (!vec_distance_kernel(metric, a, b, &distance)) {
-        distance =
-            metric == ANNEX_HAMMING ? vec_hamming_wide(a, b) : vec_distance_wide(metric, a, b);
+    if (vec_distance_kernel(metric, a, b, &distance)) {
+        return metric == ANNEX_L1 ? distance : (double)(float)distance;
     }
-    return metric == ANNEX_L1 ? distance : (double)(float)distance;
+    return metric == ANNEX_HAMMING ? vec_hamming_wide(a, b) : vec_distance_wide(metric, a, b);
 }

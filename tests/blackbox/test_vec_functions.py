@@ -300,6 +300,7 @@ def test_hamming_distance__counts_bits(db, size):
 
 def test_vectors_whose_squares_no_f32_holds__have_a_distance(db):
     assert value(db, "vec_distance_l2('[1e30, 0]', '[0, 1e30]')") == pytest.approx(2**.5 * 1e30)
+    assert value(db, "vec_distance_l2('[3e38]', '[-3e38]')") == pytest.approx(6e38)
     assert value(db, "vec_distance_l1('[3e38]', '[-3e38]')") == pytest.approx(6e38)
     assert value(db, "vec_distance_cosine('[1e30, 0]', '[0, 1e30]')") == 1
 
