@@ -30,7 +30,7 @@ const char *vec_type_name(enum vec_type type)
     return "";
 }
 
-/* Looks at the exponents without a branch, which compilers vectorise, and for which it was after. */
+/* The first loop has no branch, so that compilers vectorise it. */
 static bool vec_is_finite(const float *elements, size_t n, annex_error *error)
 {
     static const uint32_t exponent = 0x7f800000;
