@@ -144,9 +144,11 @@ static void functions_call_fold(sqlite3_context *context, sqlite3_value **argume
     if (call_begin(&call, context, 1, arguments, index_names) &&
         call_end(&call, fold(call.annex, call.texts[0], &report, &call.error))) {
         char *text =
-            sqlite3_mprintf("{\"inserted\":%llu,\"deleted\":%llu,\"segments\":%llu,\"rebuilt\":%s}",
+            sqlite3_mprintf("{\"inserted\":%llu,\"deleted\":%llu,\"segments\":%llu,\"rebuilt\":%s,"
+                            "\"swept\":%s}",
                             (unsigned long long)report.inserted, (unsigned long long)report.deleted,
-                            (unsigned long long)report.segments, report.rebuilt ? "true" : "false");
+                            (unsigned long long)report.segments, report.rebuilt ? "true" : "false",
+                            report.swept ? "true" : "false");
 
         sqlite3_result_text(context, text, -1, sqlite3_free);
     }

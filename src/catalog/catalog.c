@@ -31,8 +31,7 @@ cleanup:
     return status;
 }
 
-static annex_status catalog_name_table(struct catalog_index *index, const char *table,
-                                       annex_error *error)
+annex_status catalog_name_table(struct catalog_index *index, const char *table, annex_error *error)
 {
     TRY(arena_text(&index->arena, table, strlen(table), &index->table, error));
     TRY(host_quote(&index->arena, table, &index->column_sql, error));
@@ -94,9 +93,10 @@ void catalog_forget(struct catalog_index *index)
 static annex_status catalog_damaged(const struct catalog_index *index, const char *what,
                                     annex_error *error)
 {
+    char call[CALL_TEXT_BYTES];
     return error_set(error, ANNEX_DAMAGED,
-                     "the catalog of index %s is damaged (%s); drop the index and create it again",
-                     index->name, what);
+                     "the catalog of index %s is damaged (%s); run %s and create it again",
+                     index->name, what, catalog_call(index, "annex_drop", call));
 }
 
 static annex_status part_read(annex_db *db, struct catalog_index *index,
@@ -171,6 +171,12 @@ annex_status catalog_read_parts(annex_db *db, struct catalog_index *index, annex
     }
 cleanup:
     host->type->finish(statement);
+    if (status == ANNEX_HOST) { /* somebody dropped the table: the index is stale, not an error */
+        bool present = true;
+        annex_status looked =
+            host->type->has_table(host, index->schema, "annex_part", &present, NULL);
+        status = looked == ANNEX_OK && !present ? ANNEX_OK : status;
+    }
     return status;
 }
 
@@ -295,10 +301,12 @@ static annex_status catalog_refresh(annex_db *db, const char *schema, const char
         kept = index;
     }
     kept->stale.message[0] = '\0';
+    kept->beyond_sync = false;
     if (kept->parts_expected != (int64_t)kept->n_parts) {
-        error_set(&kept->stale, ANNEX_OK,
-                  "annex_part has %zu of its %lld segments; run annex_optimize to rebuild %s",
-                  kept->n_parts, (long long)kept->parts_expected, kept->name);
+        char call[CALL_TEXT_BYTES];
+        error_set(&kept->stale, ANNEX_OK, "annex_part has %zu of its %lld segments; run %s",
+                  kept->n_parts, (long long)kept->parts_expected,
+                  catalog_call(kept, "annex_sync", call));
     }
     catalog_keep(db, kept);
     *out = kept;
@@ -358,98 +366,6 @@ annex_status catalog_open(annex_db *db, const char *qualified, struct catalog_in
         db->host->type->finish(*hold);
         *hold = NULL;
     }
-    arena_free(&scratch);
-    return status;
-}
-
-/* ---- looking whether the index is as it was left ----------------------------------------------*/
-
-struct host_log catalog_log(const struct catalog_index *index)
-{
-    return (struct host_log){
-        .schema = index->schema,
-        .log = index->log,
-        .table = index->table,
-        .keys = index->definition.keys,
-        .n_keys = index->definition.n_keys,
-        .watched = index->definition.watched,
-        .n_watched = index->definition.n_watched,
-    };
-}
-
-static annex_status catalog_check_where(annex_db *db, struct catalog_index *index,
-                                        struct arena *scratch, annex_error *error)
-{
-    struct host_table table;
-    const char **columns = NULL;
-    size_t n = 0;
-    TRY(db->host->type->describe(db->host, index->schema, index->table, index->definition.keys,
-                                 index->definition.n_keys, scratch, &table, error));
-    TRY(db->host->type->condition(db->host, &table, index->definition.where, scratch, &columns, &n,
-                                  error));
-    index->where_checked = true;
-    return ANNEX_OK;
-}
-
-/* After somebody changed the table: are the columns that the index is made of still there? */
-static annex_status catalog_check_columns(annex_db *db, struct catalog_index *index,
-                                          struct arena *scratch, annex_error *error)
-{
-    const struct definition *definition = &index->definition;
-    struct host_statement *statement = NULL;
-    const char *columns = NULL, *column = NULL;
-    annex_error why = {ANNEX_OK, ""};
-    TRY(source_key_list(index, scratch, &columns, error));
-    for (size_t i = 0; i < definition->n_watched; i++) {
-        TRY(source_column(index, scratch, definition->watched[i], &column, error));
-        TRY(arena_printf(scratch, &columns, error, "%s, %s", columns, column));
-    }
-    annex_status status =
-        host_prepare(db->host, &statement, &why, "SELECT %s FROM %s", columns, index->table_sql);
-    db->host->type->finish(statement);
-    if (status == ANNEX_HOST) {
-        return error_set(error, ANNEX_NOT_FOUND,
-                         "the table %s does not have the columns of index %s any more (%s); drop "
-                         "the index and create it again",
-                         index->table, index->name, why.message);
-    }
-    return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
-}
-
-annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error)
-{
-    struct arena scratch = {&db->env, NULL};
-    struct host_log log = catalog_log(index);
-    enum host_log_state state = HOST_LOG_GOOD;
-    const char *table = NULL;
-    bool present = true;
-    annex_status status =
-        db->host->type->log_inspect(db->host, &log, &scratch, &state, &table, error);
-    TRY_CLEANUP(status);
-    if (strcmp(table, index->table) != 0) {
-        TRY_CLEANUP(catalog_name_table(index, table, error));
-    }
-    if (state != HOST_LOG_GOOD) {
-        TRY_CLEANUP(
-            db->host->type->has_table(db->host, index->schema, index->table, &present, error));
-        error_set(&index->stale, ANNEX_OK,
-                  "the triggers that log changes of table %s %s; run annex_sync to rebuild %s",
-                  index->table, state == HOST_LOG_MISSING ? "are gone" : "were changed",
-                  index->name);
-    }
-    if (!present) {
-        status = error_set(error, ANNEX_NOT_FOUND,
-                           "the table %s of index %s is gone; drop the index with annex_drop",
-                           index->table, index->name);
-        goto cleanup;
-    }
-    if (state != HOST_LOG_GOOD) {
-        TRY_CLEANUP(catalog_check_columns(db, index, &scratch, error));
-    }
-    if (index->definition.where[0] != '\0' && !index->where_checked) {
-        TRY_CLEANUP(catalog_check_where(db, index, &scratch, error));
-    }
-cleanup:
     arena_free(&scratch);
     return status;
 }

@@ -11,9 +11,11 @@
  * Every change gives the index row a new random version; what a connection keeps in memory (opened
  * segments, delta) is valid for one version and one last log row (seq, nonce), so that rollbacks,
  * other processes and old snapshots need no special care. When triggers or log are not as they
- * were left, the index is stale: answers come from the table itself until a sync rebuilds.
- * Files: definition rowkey column (words) - catalog schema store sweep cache log source (kept) -
- * filter scan ranking result (answers) - db db_create db_search db_sync db_check db_list (verbs).
+ * were left, the index is stale: answers come from the table itself until a sync has compared the
+ * table with the segments and taken in what differs.
+ * Files: definition rowkey column (words) - catalog inspect schema store part sweep cache log
+ * source compare (kept) - filter scan ranking result (answers) - db db_create db_search db_sync
+ * db_check db_list (verbs).
  */
 #ifndef ANNEX_CATALOG_H
 #define ANNEX_CATALOG_H
@@ -196,8 +198,10 @@ struct catalog_index {
     struct catalog_part *parts;
     size_t n_parts;
     int64_t parts_expected; /* other than n_parts: somebody deleted some, the index is stale */
+    int64_t schema_version; /* of the schema when the table was found to fit; 0: not looked yet */
     struct delta delta;
     annex_error stale; /* message: why the index cannot be trusted; "" when it can */
+    bool beyond_sync;  /* a sync does not mend that; the message says what does */
 };
 
 struct annex_db {
@@ -232,8 +236,6 @@ annex_status catalog_locate(annex_db *db, struct arena *arena, const char *quali
                             const char **schema, const char **name, struct host_statement **hold,
                             annex_error *error);
 annex_status catalog_read_parts(annex_db *db, struct catalog_index *index, annex_error *error);
-/* Compares triggers and log with what was left; fills index->stale. */
-annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error);
 /* An index of which nothing is known yet, not in the list of opened ones. */
 annex_status catalog_new(annex_db *db, const char *schema, const char *name,
                          struct catalog_index **index, annex_error *error);
@@ -242,6 +244,7 @@ void catalog_forget(struct catalog_index *index);
 void catalog_close(annex_db *db, struct catalog_index *index); /* NULL is allowed */
 void catalog_close_all(annex_db *db);
 struct host_log catalog_log(const struct catalog_index *index);
+annex_status catalog_name_table(struct catalog_index *index, const char *table, annex_error *error);
 annex_status schema_insert_index(annex_db *db, struct catalog_index *index, annex_error *error);
 /* Writes definition and watermark under a new version. */
 annex_status schema_update_index(annex_db *db, struct catalog_index *index, annex_error *error);
@@ -251,6 +254,28 @@ annex_status schema_update_dead(annex_db *db, struct catalog_index *index,
                                 const struct catalog_part *part, annex_error *error);
 annex_status schema_delete_part(annex_db *db, struct catalog_index *index, int64_t part,
                                 annex_error *error);
+/* All that carry the number of the index. */
+annex_status schema_delete_parts(annex_db *db, const struct catalog_index *index,
+                                 annex_error *error);
+
+/* ---- inspect.c: is everything as it was left? -------------------------------------------------*/
+
+/*
+ * Compares table, triggers and log with what was left, follows names that were changed, and fills
+ * index->stale. An error when the table, or a column the index is made of, is gone.
+ */
+annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error);
+/*
+ * Whether all vectors of the table have another format or dimension than the index: then these are
+ * learned anew, the segments are closed, and index->stale says so.
+ */
+annex_status catalog_outgrown(annex_db *db, struct catalog_index *index, bool *outgrown,
+                              annex_error *error);
+
+#define CALL_TEXT_BYTES 300
+/* "annex_sync('aux.docs_idx')": what messages say to run. Returns `text`. */
+const char *catalog_call(const struct catalog_index *index, const char *function,
+                         char text[CALL_TEXT_BYTES]);
 
 /* ---- cache.c, store.c, sweep.c: where the bytes of segments are -------------------------------*/
 
@@ -267,6 +292,9 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
 annex_status store_open_all(annex_db *db, struct catalog_index *index, annex_error *error);
 /* Closes the handle of a part. */
 void store_close(annex_db *db, struct catalog_part *part);
+/* Whether the bytes of a part are all there, without reading them. */
+annex_status store_look(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                        annex_error *error);
 /*
  * Builds a segment from `rows`; unless it has no rows, it becomes the last part of the index in
  * memory. Nothing is written to the database: that is for store_write.
@@ -287,9 +315,15 @@ bool store_is_same(const struct catalog_part *a, const struct catalog_part *b);
 void store_remove(annex_db *db, struct catalog_index *index, const struct catalog_part *part);
 /* Removes files beside the database that no index names (sweep.c). */
 annex_status store_sweep(annex_db *db, const struct catalog_index *index, annex_error *error);
-/* The row of a key in a part, dead or not. */
+
+/* ---- part.c: rows of an open part -------------------------------------------------------------*/
+
+/* The row of a key, dead or not; false also for a part that is not open. */
 bool part_find(const struct catalog_part *part, const struct rowkey *key, uint32_t *row);
 bool part_is_dead(const struct catalog_part *part, uint32_t row);
+/* `key` borrows the bytes of the part. */
+annex_status part_row_key(const struct catalog_part *part, struct rowkey_shape shape, uint32_t row,
+                          struct rowkey *key, annex_error *error);
 
 /* ---- log.c: the delta -------------------------------------------------------------------------*/
 
@@ -300,6 +334,11 @@ enum delta_state { DELTA_UNREAD = 0, DELTA_PRESENT = 1, DELTA_ABSENT = 2 };
  * watermark is not where it was left. Parts must be open.
  */
 annex_status delta_refresh(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Empties the delta: every row that is not dead may be found. */
+void delta_clear(struct catalog_index *index);
+/* One changed key: its vector has to be read anew, and segments may not find it. */
+annex_status delta_add(annex_db *db, struct catalog_index *index, const struct rowkey *key,
+                       annex_error *error);
 /* Only looks whether the log is the one that was left, for lists. */
 annex_status log_look(annex_db *db, struct catalog_index *index, annex_error *error);
 /* Number of keys behind the watermark. */
@@ -321,6 +360,7 @@ struct source_fetch {
     struct vector_reader reader;
     struct host_statement *statement;
     struct arena scratch;
+    annex_error bad; /* why the last vector was VECTOR_BAD */
 };
 
 annex_status source_fetch_open(annex_db *db, struct catalog_index *index,
@@ -368,6 +408,30 @@ void source_rows_close(struct source_rows *rows);
 /* The first values of the column, for vector_detect; they live in the arena. */
 annex_status source_samples(annex_db *db, struct catalog_index *index, struct arena *arena,
                             annex_value *samples, size_t capacity, size_t *n, annex_error *error);
+
+/* ---- compare.c: the table against the segments ------------------------------------------------*/
+
+enum compare_finding {
+    COMPARE_MISSING = 0, /* a row of the table is in no segment */
+    COMPARE_CHANGED = 1, /* with another vector */
+    COMPARE_TWICE = 2,   /* in several segments */
+    COMPARE_EXTRA = 3    /* a row of a segment is not in the table */
+};
+
+typedef annex_status (*compare_found)(void *context, enum compare_finding finding,
+                                      const struct rowkey *key, annex_error *error);
+
+struct compare_report {
+    uint64_t rows, left_out; /* of the table: that can be in the index, that cannot */
+    char first_left_out[ANNEX_ERROR_BYTES];
+};
+
+/*
+ * Reads the whole table and calls `found` for every difference from the rows that the open segments
+ * may find (part->allowed). Keys in the delta are passed over, also those that `found` adds.
+ */
+annex_status compare_table(annex_db *db, struct catalog_index *index, compare_found found,
+                           void *context, struct compare_report *report, annex_error *error);
 
 /* ---- ranking.c, result.c ----------------------------------------------------------------------*/
 

@@ -142,6 +142,7 @@ static annex_status create_run(annex_db *db, struct catalog_index *index, const 
     TRY(db->host->type->log_drop(db->host, &log, error)); /* left by an index that is gone */
     TRY(db->host->type->log_create(db->host, &log, error));
     TRY(log_begin(db, index, error));
+    TRY(schema_delete_parts(db, index, error)); /* likewise */
     for (size_t i = 0; i < index->n_parts; i++) {
         TRY(store_write(db, index, &index->parts[i], error));
     }
@@ -245,12 +246,8 @@ static annex_status drop_run(annex_db *db, const char *name, struct arena *scrat
     TRY(db->host->type->change(db->host, error));
     struct host_log log = catalog_log(index);
     TRY(db->host->type->log_drop(db->host, &log, error));
-    TRY(host_run(db->host, error,
-                 "DELETE FROM %s.annex_segment WHERE part IN "
-                 "(SELECT id FROM %s.annex_part WHERE index_id = %lld)",
-                 index->schema_sql, index->schema_sql, (long long)id));
-    TRY(host_run(db->host, error, "DELETE FROM %s.annex_part WHERE index_id = %lld",
-                 index->schema_sql, (long long)id));
+    TRY(schema_create_tables(db, index->schema_sql, error)); /* somebody may have dropped one */
+    TRY(schema_delete_parts(db, index, error));
     TRY(host_run(db->host, error, "DELETE FROM %s.annex_index WHERE id = %lld", index->schema_sql,
                  (long long)id));
     return schema_drop_tables(db, index->schema_sql, error);

@@ -48,12 +48,26 @@ static annex_status list_look(annex_db *db, struct catalog_index *index, annex_e
     TRY(catalog_inspect(db, index, error));
     for (size_t i = 0; i < index->n_parts && index->stale.message[0] == '\0'; i++) {
         annex_error why = {ANNEX_OK, ""};
-        if (index->parts[i].file[0] != '\0' &&
-            store_open(db, index, &index->parts[i], &why) != ANNEX_OK) {
+        if (store_look(db, index, &index->parts[i], &why) != ANNEX_OK) {
             index->stale = why;
         }
     }
     return index->stale.message[0] == '\0' ? log_look(db, index, error) : ANNEX_OK;
+}
+
+/* Only after changes: a look at the vectors costs more than the rest. */
+static annex_status list_look_at_vectors(annex_db *db, struct catalog_index *index,
+                                         const annex_db_index *item, annex_error *error)
+{
+    struct definition before = index->definition;
+    bool outgrown = false;
+    if (item->delta_rows == 0 && item->rows > 0) {
+        return ANNEX_OK;
+    }
+    annex_status status = catalog_outgrown(db, index, &outgrown, error);
+    index->definition.format = before.format; /* until a sync takes them over */
+    index->definition.dimension = before.dimension;
+    return status;
 }
 
 static void list_sum_parts(const struct catalog_index *index, annex_db_index *item)
@@ -76,8 +90,9 @@ static void list_sum_parts(const struct catalog_index *index, annex_db_index *it
     item->recall = item->rows > 0 ? recall / (double)item->rows : 1;
 }
 
-static annex_status list_describe(annex_db *db, struct catalog_index *index, struct arena *arena,
-                                  annex_db_index *item, annex_error *error)
+/* What does not change while the index is looked at. */
+static annex_status list_define(const struct catalog_index *index, struct arena *arena,
+                                annex_db_index *item, annex_error *error)
 {
     const struct definition *definition = &index->definition;
     TRY(list_copy(arena, index->table, &item->table, error));
@@ -93,14 +108,24 @@ static annex_status list_describe(annex_db *db, struct catalog_index *index, str
     item->format = annex_format_name(definition->format);
     item->storage = definition->in_file ? "file" : "database";
     item->dimension = definition->dimension;
+    return ANNEX_OK;
+}
+
+static annex_status list_describe(annex_db *db, struct catalog_index *index, struct arena *arena,
+                                  annex_db_index *item, annex_error *error)
+{
     list_sum_parts(index, item);
+    TRY(list_define(index, arena, item, error)); /* also when the table is gone */
     TRY(list_look(db, index, error));
-    TRY(list_copy(arena, index->table, &item->table, error)); /* it may have been renamed */
+    TRY(list_define(index, arena, item, error)); /* table and columns may have been renamed */
+    if (index->stale.message[0] == '\0') {
+        TRY(delta_count(db, index, &item->delta_rows, error));
+        TRY(list_look_at_vectors(db, index, item, error));
+    }
     if (index->stale.message[0] != '\0') {
         item->state = "stale";
         return list_copy(arena, index->stale.message, &item->reason, error);
     }
-    TRY(delta_count(db, index, &item->delta_rows, error));
     item->state = item->delta_rows > 0 ? "delta" : "fresh";
     return ANNEX_OK;
 }

@@ -1,6 +1,9 @@
 /*
  * db_sync.c - moving the delta into segments, and merging segments.
  *
+ * A stale index has no delta: nobody knows which rows were changed. Then the table is compared with
+ * the segments that can be opened, and what differs is the delta.
+ *
  * Sync marks the old rows of changed keys dead and builds one new segment from the current vectors
  * of those keys. The new segment takes in every segment that is at most twice its size, smallest
  * first, and every one of which more than a fifth is dead. So sizes at least double from segment to
@@ -115,18 +118,12 @@ static annex_status fold_take_keys(struct fold *fold, const struct catalog_part 
 {
     size_t position = 0;
     bool added = false;
-    for (uint32_t row = 0; row < part->slots; row++) {
-        struct rowkey key = {0};
+    for (uint32_t row = 0; part->index != NULL && row < part->slots; row++) {
+        struct rowkey key;
         if (part_is_dead(part, row)) {
             continue;
         }
-        if (fold->index->shape.integer) {
-            TRY(annex_index_key(part->index, row, &key.integer, error));
-        } else {
-            const void *bytes = NULL;
-            TRY(annex_index_key_bytes(part->index, row, &bytes, &key.n_bytes, error));
-            key.bytes = bytes;
-        }
+        TRY(part_row_key(part, fold->index->shape, row, &key, error));
         TRY(rowkey_set_add(&fold->db->env, &fold->keys, &key, &position, &added, error));
     }
     return ANNEX_OK;
@@ -148,11 +145,17 @@ static annex_status fold_build(struct fold *fold, annex_error *error)
         struct rowkey key = rowkey_set_at(changed, i);
         TRY(rowkey_set_add(&fold->db->env, &fold->keys, &key, &position, &added, error));
     }
+    if (fold->keys.n == 0) {
+        return ANNEX_OK;
+    }
     TRY(source_rows_open(fold->db, index, &fold->keys, "", false, &rows, error));
     annex_rows view = source_rows_view(&rows);
     /* What was asked for is meant for the whole; a small segment is better off without a graph. */
     annex_family family = index->definition.family == ANNEX_FLAT ? ANNEX_FLAT : ANNEX_FAMILY_AUTO;
     annex_status status = store_build(fold->db, index, &view, family, error);
+    if (status == ANNEX_OK) {
+        say_left_out(fold->db, &rows);
+    }
     source_rows_close(&rows);
     return status;
 }
@@ -177,39 +180,106 @@ struct sync_work {
     bool optimize;
 };
 
-static annex_status sync_look(struct sync_work *work, annex_error *error)
+static bool sync_must_end(annex_status status)
 {
-    struct catalog_index *index = work->index;
+    return status == ANNEX_NOMEM || status == ANNEX_BUSY || status == ANNEX_CANCELLED;
+}
+
+/* A segment that cannot be used is given up, and the index is stale. */
+static annex_status sync_open_part(struct sync_work *work, size_t i, annex_error *error)
+{
+    struct catalog_part *part = &work->index->parts[i];
     annex_error why = {ANNEX_OK, ""};
-    TRY(catalog_inspect(work->db, index, error));
-    if (index->stale.message[0] != '\0') {
-        return ANNEX_OK;
+    annex_status status = store_look(work->db, work->index, part, &why);
+    if (status == ANNEX_OK) {
+        status = store_open(work->db, work->index, part, &why);
     }
-    annex_status status = store_open_all(work->db, index, &why);
-    if (status == ANNEX_NOMEM || status == ANNEX_BUSY || status == ANNEX_CANCELLED) {
+    if (sync_must_end(status)) {
         return error_set(error, status, "%s", why.message);
     }
     if (status != ANNEX_OK) {
-        index->stale = why;
+        store_close(work->db, part);
+        work->index->stale = why;
+    }
+    return ANNEX_OK;
+}
+
+static annex_status sync_look(struct sync_work *work, annex_error *error)
+{
+    struct catalog_index *index = work->index;
+    bool outgrown = false;
+    TRY(catalog_inspect(work->db, index, error));
+    if (index->beyond_sync) {
+        return error_set(error, ANNEX_INVALID, "index %s cannot be brought up to date: %s",
+                         index->name, index->stale.message);
+    }
+    annex_error why = index->stale;
+    for (size_t i = 0; i < index->n_parts; i++) {
+        TRY(sync_open_part(work, i, error));
+    }
+    if (why.message[0] != '\0') {
+        index->stale = why; /* the deeper reason */
+    }
+    if (index->stale.message[0] == '\0') {
+        TRY(delta_refresh(work->db, index, error));
+    }
+    bool changed = index->stale.message[0] != '\0' || index->delta.keys.n > 0;
+    return changed ? catalog_outgrown(work->db, index, &outgrown, error) : ANNEX_OK;
+}
+
+static annex_status sync_build_anew(struct sync_work *work, annex_error *error)
+{
+    memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
+    work->report.rebuilt = 1;
+    return catalog_build(work->db, work->index, false, error);
+}
+
+/* compare_found: what differs is the delta. */
+static annex_status sweep_found(void *context, enum compare_finding finding,
+                                const struct rowkey *key, annex_error *error)
+{
+    struct sync_work *work = context;
+    (void)finding;
+    return delta_add(work->db, work->index, key, error);
+}
+
+/* A stale index: the segments that can be opened are kept, and get what they lack. */
+static annex_status sync_sweep(struct sync_work *work, annex_error *error)
+{
+    struct catalog_index *index = work->index;
+    struct fold *fold = &work->fold;
+    struct compare_report report;
+    for (size_t i = 0; i < work->n_older; i++) {
+        fold->absorbed[i] = index->parts[i].index == NULL;
+        fold->n_absorbed += fold->absorbed[i];
+    }
+    log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is compared with its table: %s",
+                index->name, index->stale.message);
+    if (fold->n_absorbed == work->n_older) {
+        return sync_build_anew(work, error);
+    }
+    delta_clear(index);
+    TRY(compare_table(work->db, index, sweep_found, work, &report, error));
+    work->report.swept = 1;
+    if (index->delta.keys.n == 0) {
         return ANNEX_OK;
     }
-    return delta_refresh(work->db, index, error);
+    TRY(fold_run(fold, error));
+    work->report.rebuilt = fold->n_absorbed == work->n_older;
+    return ANNEX_OK;
 }
 
 /* The long part: new segments, of which the database knows nothing yet. */
 static annex_status sync_build(struct sync_work *work, annex_error *error)
 {
-    struct catalog_index *index = work->index;
-    if (index->stale.message[0] == '\0' && !work->optimize) {
-        return index->delta.keys.n > 0 ? fold_run(&work->fold, error) : ANNEX_OK;
+    const struct catalog_index *index = work->index;
+    if (work->optimize) {
+        return sync_build_anew(work, error);
     }
-    memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
-    work->report.rebuilt = 1;
     if (index->stale.message[0] != '\0') {
-        log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is built anew: %s", index->name,
-                    index->stale.message);
+        return sync_sweep(work, error);
     }
-    return catalog_build(work->db, index, false, error);
+    return index->delta.keys.n > 0 ? fold_run(&work->fold, error) : ANNEX_OK;
 }
 
 /* The short part: everything the database is told. */
@@ -218,6 +288,7 @@ static annex_status sync_write(struct sync_work *work, annex_error *error)
     annex_db *db = work->db;
     struct catalog_index *index = work->index;
     TRY(db->host->type->change(db->host, error));
+    TRY(schema_create_tables(db, index->schema_sql, error)); /* somebody may have dropped one */
     index->parts_expected = 0;
     for (size_t i = 0; i < index->n_parts; i++) {
         struct catalog_part *part = &index->parts[i];
@@ -258,7 +329,8 @@ static uint64_t sync_count_inserted(const struct sync_work *work)
     uint64_t built = sync_count_rows(work, work->n_older, work->index->n_parts);
     uint64_t moved = 0;
     for (size_t i = 0; i < work->n_older; i++) {
-        moved += work->fold.absorbed[i] ? sync_count_rows(work, i, i + 1) : 0;
+        bool readable = work->index->parts[i].index != NULL;
+        moved += work->fold.absorbed[i] && readable ? sync_count_rows(work, i, i + 1) : 0;
     }
     return work->report.rebuilt ? built : built - MIN(built, moved);
 }

@@ -42,9 +42,11 @@ annex_status log_trim(annex_db *db, struct catalog_index *index, annex_error *er
 
 static void log_say_stale(struct catalog_index *index)
 {
+    char call[CALL_TEXT_BYTES];
     error_set(&index->stale, ANNEX_OK,
-              "the change log %s is not the one the last sync left; run annex_sync to rebuild %s",
-              index->log, index->name);
+              "the change log %s is not the one that the last sync left, so that changes of table "
+              "%s may be missing in it; run %s",
+              index->log, index->table, catalog_call(index, "annex_sync", call));
 }
 
 annex_status log_look(annex_db *db, struct catalog_index *index, annex_error *error)
@@ -86,7 +88,7 @@ cleanup:
 
 /* ---- the delta -------------------------------------------------------------------------------*/
 
-static void delta_reset(struct catalog_index *index)
+void delta_clear(struct catalog_index *index)
 {
     struct delta *delta = &index->delta;
     rowkey_set_clear(&delta->keys);
@@ -106,9 +108,8 @@ static void delta_reset(struct catalog_index *index)
     }
 }
 
-/* One changed key: its vector has to be read anew, and segments may not find it. */
-static annex_status delta_add(annex_db *db, struct catalog_index *index, const struct rowkey *key,
-                              annex_error *error)
+annex_status delta_add(annex_db *db, struct catalog_index *index, const struct rowkey *key,
+                       annex_error *error)
 {
     struct delta *delta = &index->delta;
     size_t position = 0;
@@ -203,7 +204,7 @@ annex_status delta_refresh(annex_db *db, struct catalog_index *index, annex_erro
         TRY(delta_read(db, index, &continuous, error));
     }
     if (!continuous) {
-        delta_reset(index);
+        delta_clear(index);
         TRY(delta_read(db, index, &continuous, error));
     }
     delta->loaded = continuous;

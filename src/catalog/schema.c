@@ -172,3 +172,14 @@ annex_status schema_delete_part(annex_db *db, struct catalog_index *index, int64
     return host_run(db->host, error, "DELETE FROM %s.annex_part WHERE id = %lld", index->schema_sql,
                     (long long)part);
 }
+
+annex_status schema_delete_parts(annex_db *db, const struct catalog_index *index,
+                                 annex_error *error)
+{
+    TRY(host_run(db->host, error,
+                 "DELETE FROM %s.annex_segment WHERE part IN "
+                 "(SELECT id FROM %s.annex_part WHERE index_id = %lld)",
+                 index->schema_sql, index->schema_sql, (long long)index->id));
+    return host_run(db->host, error, "DELETE FROM %s.annex_part WHERE index_id = %lld",
+                    index->schema_sql, (long long)index->id);
+}

@@ -115,7 +115,7 @@ annex_status source_fetch_row(struct source_fetch *fetch, const annex_value *val
     annex_status status = type->step(fetch->statement, &row, error);
     if (status == ANNEX_OK && row) {
         type->column(fetch->statement, (int)n_columns, &value);
-        *state = vector_read(&fetch->reader, &value, vector, NULL);
+        *state = vector_read(&fetch->reader, &value, vector, &fetch->bad);
         for (size_t i = 0; key != NULL && i < n_columns; i++) {
             type->column(fetch->statement, (int)i, &stored[i]);
         }
@@ -198,16 +198,30 @@ static annex_status source_bad_row(struct source_rows *rows, const annex_value *
     char text[KEY_TEXT_BYTES];
     const struct catalog_index *index = rows->index;
     annex_error sentence;
+    if (!rows->strict && rows->left_out++ > 0) {
+        return ANNEX_OK;
+    }
     error_set(&sentence, ANNEX_INVALID, "row %s of %s cannot be indexed: %s in column %s",
               rowkey_print(values, index->shape.n_columns, text), index->table, why->message,
               index->definition.column);
     if (rows->strict) {
         return error_set(error, ANNEX_INVALID, "%s", sentence.message);
     }
-    if (rows->left_out++ == 0) {
-        memcpy(rows->first_left_out, sentence.message, sizeof rows->first_left_out);
-    }
+    memcpy(rows->first_left_out, sentence.message, sizeof rows->first_left_out);
     return ANNEX_OK;
+}
+
+static annex_status source_bad_key(struct source_rows *rows, const struct rowkey *key,
+                                   annex_error *error)
+{
+    annex_value values[ANNEX_MAX_KEY_COLUMNS];
+    struct arena scratch = {&rows->db->env, NULL};
+    annex_status status = rowkey_decode(rows->index->shape, key, &scratch, values, error);
+    if (status == ANNEX_OK) {
+        status = source_bad_row(rows, values, &rows->fetch.bad, error);
+    }
+    arena_free(&scratch);
+    return status;
 }
 
 /* Adds the row under the statement to the batch, unless it is not to be indexed. */
@@ -274,7 +288,9 @@ static annex_status source_next_key(struct source_rows *rows, bool *more, annex_
     struct rowkey key = rowkey_set_at(rows->keys, rows->next_key++);
     char *vector = (char *)rows->vectors + rows->batch.n * rows->reader.bytes;
     TRY(source_fetch_key(&rows->fetch, &key, vector, &state, error));
-    rows->left_out += state == VECTOR_BAD;
+    if (state == VECTOR_BAD) {
+        return source_bad_key(rows, &key, error);
+    }
     return state != VECTOR_GOOD
                ? ANNEX_OK
                : rowkey_set_add(&rows->db->env, &rows->batch, &key, &position, &added, error);

@@ -111,9 +111,10 @@ static bool store_fits(const struct catalog_index *index, struct catalog_part *p
 static annex_status store_damaged(const struct catalog_index *index, const char *what,
                                   annex_error *error)
 {
-    return error_set(error, ANNEX_DAMAGED,
-                     "a segment of index %s is damaged (%.*s); run annex_optimize to rebuild it",
-                     index->name, (int)strcspn(what, ";"), what);
+    char call[CALL_TEXT_BYTES];
+    return error_set(error, ANNEX_DAMAGED, "a segment of index %s is damaged (%.*s); run %s",
+                     index->name, (int)strcspn(what, ";"), what,
+                     catalog_call(index, "annex_optimize", call));
 }
 
 /* Reads the chunks of a part into `image` ([part->bytes]). */
@@ -237,10 +238,10 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
         goto cleanup;
     }
     if (part->file[0] != '\0') {
-        status = error_set(error, ANNEX_NOT_FOUND,
-                           "the segment %s is missing or is another one; run annex_sync to "
-                           "rebuild index %s",
-                           path, index->name);
+        char call[CALL_TEXT_BYTES];
+        status =
+            error_set(error, ANNEX_NOT_FOUND, "the segment %s is missing or is another one; run %s",
+                      path, catalog_call(index, "annex_sync", call));
         goto cleanup;
     }
     TRY_CLEANUP(store_open_image(db, index, part, error));
@@ -250,6 +251,13 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
 cleanup:
     arena_free(&scratch);
     return status;
+}
+
+annex_status store_look(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                        annex_error *error)
+{
+    return part->file[0] != '\0' ? store_open(db, index, part, error)
+                                 : store_check_size(db, index, part, error);
 }
 
 annex_status store_open_all(annex_db *db, struct catalog_index *index, annex_error *error)
@@ -299,20 +307,6 @@ annex_status store_verify(annex_db *db, struct catalog_index *index, struct cata
         return store_open(db, index, part, error);
     }
     return status == ANNEX_OK ? ANNEX_OK : error_set(error, status, "%s", why.message);
-}
-
-bool part_find(const struct catalog_part *part, const struct rowkey *key, uint32_t *row)
-{
-    annex_status status =
-        key->bytes == NULL
-            ? annex_index_find(part->index, key->integer, row, NULL)
-            : annex_index_find_bytes(part->index, key->bytes, key->n_bytes, row, NULL);
-    return status == ANNEX_OK && *row < part->slots;
-}
-
-bool part_is_dead(const struct catalog_part *part, uint32_t row)
-{
-    return bitmap_get(part->dead, row);
 }
 
 /* ---- building --------------------------------------------------------------------------------*/

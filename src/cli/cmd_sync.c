@@ -1,7 +1,8 @@
 /* cmd_sync.c - annex sync, and what it shares with annex optimize. */
 #include "commands.h"
 
-static const char *const columns[] = {"index", "inserted", "deleted", "segments", "rebuilt"};
+static const char *const columns[] = {"index",    "inserted", "deleted",
+                                      "segments", "rebuilt",  "swept"};
 
 int sync_run(struct session *session, maintenance work)
 {
@@ -28,6 +29,7 @@ int sync_run(struct session *session, maintenance work)
             list_count(&list, report.deleted);
             list_count(&list, report.segments);
             list_bool(&list, report.rebuilt != 0);
+            list_bool(&list, report.swept != 0);
         }
     }
     list_end(&list); /* what was done stays done, also when a later index fails */

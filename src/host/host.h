@@ -53,12 +53,23 @@ struct host_log {
     size_t n_keys;
     const char *const *watched; /* columns whose change matters, besides the keys */
     size_t n_watched;
+    const char *const *beside; /* further tables that log_inspect looks for */
+    size_t n_beside;
 };
 
 enum host_log_state {
     HOST_LOG_GOOD = 0,
-    HOST_LOG_MISSING = 1, /* a trigger, or the log itself, is gone */
-    HOST_LOG_CHANGED = 2  /* a trigger has another text */
+    HOST_LOG_MISSING = 1, /* a trigger, the log, or a table beside it is gone */
+    HOST_LOG_CHANGED = 2  /* a trigger or the log has another text */
+};
+
+/* Text lives in the arena given to log_inspect, or where the host_log has it. */
+struct host_log_found {
+    enum host_log_state state;
+    const char *what;     /* is missing or changed: "the trigger annex_log_7_insert" */
+    const char *table;    /* as it is called now */
+    const char **keys;    /* [n_keys] as they are called now */
+    const char **watched; /* [n_watched] */
 };
 
 struct host_type {
@@ -78,6 +89,8 @@ struct host_type {
      * begin takes the lock for writing, unless the caller has a transaction open; change must come
      * before the first write and sets the savepoint inside the caller's transaction. In between is
      * the time for long work: when it is given up, the caller's transaction was not touched.
+     * Within a statement of the caller that writes there is no savepoint: when something fails after
+     * change, the caller fails the statement, and all of it is undone.
      */
     annex_status (*begin)(struct host *host, annex_error *error); /* ANNEX_BUSY when locked */
     annex_status (*change)(struct host *host, annex_error *error);
@@ -108,12 +121,20 @@ struct host_type {
     annex_status (*condition)(struct host *host, const struct host_table *table, const char *where,
                               struct arena *arena, const char ***columns, size_t *n,
                               annex_error *error);
+    /* The condition after columns from[i] were renamed to[i]; they are all that it reads. */
+    annex_status (*condition_rename)(struct host *host, const char *where, const char *const *from,
+                                     const char *const *to, size_t n, struct arena *arena,
+                                     const char **out, annex_error *error);
+    /* A number that changes with every change of the schema; it comes again after a rollback. */
+    annex_status (*schema_version)(struct host *host, const char *schema, int64_t *version,
+                                   annex_error *error);
 
     annex_status (*log_create)(struct host *host, const struct host_log *log, annex_error *error);
-    /* *table is the table that the triggers watch now: it may have been renamed. */
+    /* Names that the database itself has rewritten in the triggers, because table or columns were
+       renamed, are no change. */
     annex_status (*log_inspect)(struct host *host, const struct host_log *log, struct arena *arena,
-                                enum host_log_state *state, const char **table, annex_error *error);
-    /* Creates missing or changed triggers anew; the log keeps its rows. */
+                                struct host_log_found *found, annex_error *error);
+    /* Creates the triggers anew, and the log unless it is as it must be. */
     annex_status (*log_repair)(struct host *host, const struct host_log *log, annex_error *error);
     annex_status (*log_drop)(struct host *host, const struct host_log *log, annex_error *error);
 };

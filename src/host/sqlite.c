@@ -205,9 +205,12 @@ static void sqlite_finish(struct host_statement *statement)
 
 /* ---- transactions ----------------------------------------------------------------------------*/
 
+/* Also within a statement that writes: SQLite commits when it ends. */
 static bool sqlite_in_transaction(struct host *host)
 {
-    return !sqlite3_get_autocommit(((struct sqlite_host *)host)->connection);
+    sqlite3 *connection = ((struct sqlite_host *)host)->connection;
+    return !sqlite3_get_autocommit(connection) ||
+           sqlite3_txn_state(connection, NULL) == SQLITE_TXN_WRITE;
 }
 
 static annex_status sqlite_begin(struct host *host, annex_error *error)
@@ -216,6 +219,7 @@ static annex_status sqlite_begin(struct host *host, annex_error *error)
     assert(self->depth == 0);
     self->outermost = !sqlite_in_transaction(host);
     self->changing = false;
+    self->savepoint = false;
     if (self->outermost) {
         TRY(host_run(host, error, "BEGIN IMMEDIATE"));
     }
@@ -243,8 +247,13 @@ static annex_status sqlite_change(struct host *host, annex_error *error)
 {
     struct sqlite_host *self = (struct sqlite_host *)host;
     assert(self->depth == 1 && !self->changing);
-    if (!self->outermost) {
-        TRY(host_run(host, error, "SAVEPOINT annex"));
+    if (!self->outermost && !sqlite3_get_autocommit(self->connection)) {
+        annex_status status = host_run(host, error, "SAVEPOINT annex");
+        /* ANNEX_BUSY: no savepoint can be set while a statement of the caller writes. */
+        if (status != ANNEX_OK && status != ANNEX_BUSY) {
+            return status;
+        }
+        self->savepoint = status == ANNEX_OK;
     }
     self->changing = true;
     return ANNEX_OK;
@@ -253,7 +262,7 @@ static annex_status sqlite_change(struct host *host, annex_error *error)
 static annex_status sqlite_commit(struct host *host, annex_error *error)
 {
     struct sqlite_host *self = (struct sqlite_host *)host;
-    if (self->outermost || self->changing) {
+    if (self->outermost || self->savepoint) {
         TRY(host_run(host, error, self->outermost ? "COMMIT" : "RELEASE annex"));
     }
     sqlite_end(self);
@@ -276,7 +285,7 @@ static void sqlite_rollback(struct host *host)
         return;
     }
     /* Some errors have made SQLite roll back by itself; then there is nothing left to undo. */
-    bool needed = self->outermost || self->changing;
+    bool needed = self->outermost || self->savepoint;
     if (needed && sqlite_in_transaction(host) && sqlite_run_rollback(self) != ANNEX_OK &&
         self->undo != NULL) {
         /*
@@ -298,6 +307,25 @@ static bool sqlite_interrupted(struct host *host)
     int code = sqlite3_step(self->probe->handle);
     sqlite3_reset(self->probe->handle);
     return code == SQLITE_INTERRUPT;
+}
+
+static annex_status sqlite_schema_version(struct host *host, const char *schema, int64_t *version,
+                                          annex_error *error)
+{
+    struct arena scratch = {host->env, NULL};
+    struct host_statement *statement = NULL;
+    const char *quoted = NULL;
+    bool row = false;
+    *version = 0;
+    annex_status status = host_quote(&scratch, schema, &quoted, error);
+    TRY_CLEANUP(status);
+    TRY_CLEANUP(host_prepare(host, &statement, error, "PRAGMA %s.schema_version", quoted));
+    TRY_CLEANUP(sqlite_step(statement, &row, error));
+    *version = host_integer(host, statement, 0);
+cleanup:
+    sqlite_finish(statement);
+    arena_free(&scratch);
+    return status;
 }
 
 /* ---- the connection --------------------------------------------------------------------------*/
@@ -352,6 +380,8 @@ static const struct host_type sqlite_type = {
     .has_table = sqlite_has_table,
     .describe = sqlite_describe,
     .condition = sqlite_condition,
+    .condition_rename = sqlite_condition_rename,
+    .schema_version = sqlite_schema_version,
     .log_create = sqlite_log_create,
     .log_inspect = sqlite_log_inspect,
     .log_repair = sqlite_log_repair,

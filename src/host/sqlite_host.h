@@ -26,7 +26,8 @@ struct sqlite_host {
     bool owned;
     unsigned depth; /* of host_begin */
     bool outermost; /* begin opened the transaction itself */
-    bool changing;  /* change was called */
+    bool changing;  /* change was called … */
+    bool savepoint; /* … and has set a savepoint */
 };
 
 /* The status for a result code, with the text of the connection. */
@@ -42,9 +43,12 @@ annex_status sqlite_describe(struct host *host, const char *schema, const char *
 annex_status sqlite_condition(struct host *host, const struct host_table *table, const char *where,
                               struct arena *arena, const char ***columns, size_t *n,
                               annex_error *error);
+annex_status sqlite_condition_rename(struct host *host, const char *where, const char *const *from,
+                                     const char *const *to, size_t n, struct arena *arena,
+                                     const char **out, annex_error *error);
 annex_status sqlite_log_create(struct host *host, const struct host_log *log, annex_error *error);
 annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
-                                enum host_log_state *state, const char **table, annex_error *error);
+                                struct host_log_found *found, annex_error *error);
 annex_status sqlite_log_repair(struct host *host, const struct host_log *log, annex_error *error);
 annex_status sqlite_log_drop(struct host *host, const struct host_log *log, annex_error *error);
 

@@ -12,7 +12,8 @@
  *      generated columns and aliases of the rowid are seen.
  *   3. The last row is never removed; so the numbers grow, and a number that comes again after a
  *      rollback carries another nonce.
- *   4. The text of a trigger follows from struct host_log; anything else in its place is a change.
+ *   4. The texts of triggers and log follow from struct host_log. Anything else in their place is a
+ *      change, but for the names of table and columns, which SQLite rewrites when they are renamed.
  * Does not see: rows that REPLACE removes because of another unique column (recursive_triggers is
  * off by default). Searches find those missing when they re-read candidates.
  */
@@ -85,20 +86,26 @@ static annex_status log_trigger_text(struct arena *arena, const struct host_log 
                         which == 0 ? new_keys : old_keys);
 }
 
+/* The text of the log from its name on, likewise. */
+static annex_status log_table_text(struct arena *arena, const struct host_log *log,
+                                   const char **out, annex_error *error)
+{
+    const char *table = NULL, *columns = NULL;
+    TRY(host_quote(arena, log->log, &table, error));
+    TRY(log_keys(arena, log, NULL, &columns, error));
+    return arena_printf(arena, out, error,
+                        "%s(seq INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, %s)", table, columns);
+}
+
 annex_status sqlite_log_create(struct host *host, const struct host_log *log, annex_error *error)
 {
     struct arena scratch = {host->env, NULL};
-    const char *schema = NULL, *table = NULL, *columns = NULL;
+    const char *schema = NULL, *text = NULL;
     annex_status status = ANNEX_OK;
     TRY_CLEANUP(host_quote(&scratch, log->schema, &schema, error));
-    TRY_CLEANUP(host_quote(&scratch, log->log, &table, error));
-    TRY_CLEANUP(log_keys(&scratch, log, NULL, &columns, error));
-    TRY_CLEANUP(host_run(host, error,
-                         "CREATE TABLE IF NOT EXISTS %s.%s"
-                         "(seq INTEGER PRIMARY KEY, nonce INTEGER NOT NULL, %s)",
-                         schema, table, columns));
+    TRY_CLEANUP(log_table_text(&scratch, log, &text, error));
+    TRY_CLEANUP(host_run(host, error, "CREATE TABLE IF NOT EXISTS %s.%s", schema, text));
     for (size_t i = 0; i < LOG_TRIGGERS; i++) {
-        const char *text = NULL;
         TRY_CLEANUP(log_trigger_text(&scratch, log, i, &text, error));
         TRY_CLEANUP(host_run(host, error, "CREATE TRIGGER %s.%s", schema, text));
     }
@@ -107,69 +114,234 @@ cleanup:
     return status;
 }
 
-/* Reads name, table and text of the log and of the triggers that carry our names. */
-static annex_status log_compare(struct host *host, const struct host_log *log,
-                                struct host_statement *statement, struct arena *arena,
-                                enum host_log_state *state, const char **table, annex_error *error)
+/* ---- what is there now ------------------------------------------------------------------------*/
+
+enum { LOG_MOST_BESIDE = 8 };
+
+/* Texts of sqlite_schema; NULL: not there. */
+struct log_objects {
+    const char *log;
+    const char *triggers[LOG_TRIGGERS];
+    const char *table; /* that the triggers belong to */
+    bool beside[LOG_MOST_BESIDE];
+};
+
+/* Takes the object under the statement: name, table, text. */
+static annex_status log_read_object(struct host *host, const struct host_log *log,
+                                    struct host_statement *statement, struct arena *arena,
+                                    struct log_objects *objects, annex_error *error)
 {
-    const char *texts[LOG_TRIGGERS] = {NULL};
-    bool has_log = false;
-    bool row = true;
-    for (;;) {
-        const char *name = NULL, *text = NULL;
-        TRY(host->type->step(statement, &row, error));
-        if (!row) {
-            break;
-        }
-        TRY(host_text(host, statement, 0, arena, &name, error));
-        TRY(host_text(host, statement, 2, arena, &text, error));
-        if (strcmp(name, log->log) == 0) {
-            has_log = true;
-            continue;
-        }
-        for (size_t i = 0; i < LOG_TRIGGERS; i++) {
-            if (strcmp(name + strlen(log->log), log_suffixes[i]) == 0) {
-                texts[i] = text;
-            }
-        }
-        TRY(host_text(host, statement, 1, arena, table, error));
+    const char *name = NULL, *text = NULL;
+    TRY(host_text(host, statement, 0, arena, &name, error));
+    TRY(host_text(host, statement, 2, arena, &text, error));
+    for (size_t i = 0; i < log->n_beside; i++) {
+        objects->beside[i] = objects->beside[i] || strcmp(name, log->beside[i]) == 0;
     }
-    struct host_log renamed = *log;
-    renamed.table = *table;
+    if (strcmp(name, log->log) == 0) {
+        objects->log = text;
+    }
     for (size_t i = 0; i < LOG_TRIGGERS; i++) {
-        const char *expected = NULL;
-        if (texts[i] == NULL || !has_log) {
-            *state = HOST_LOG_MISSING;
-            return ANNEX_OK;
-        }
-        TRY(log_trigger_text(arena, &renamed, i, &expected, error));
-        if (strncmp(texts[i], "CREATE TRIGGER ", 15) != 0 || strcmp(texts[i] + 15, expected) != 0) {
-            *state = HOST_LOG_CHANGED;
+        size_t prefix = strlen(log->log);
+        if (strncmp(name, log->log, prefix) == 0 && strcmp(name + prefix, log_suffixes[i]) == 0) {
+            objects->triggers[i] = text;
+            TRY(host_text(host, statement, 1, arena, &objects->table, error));
         }
     }
     return ANNEX_OK;
 }
 
-annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
-                                enum host_log_state *state, const char **table, annex_error *error)
+static annex_status log_read(struct host *host, const struct host_log *log, struct arena *arena,
+                             struct log_objects *objects, annex_error *error)
 {
     struct host_statement *statement = NULL;
-    const char *schema = NULL;
-    annex_status status = ANNEX_OK;
-    *state = HOST_LOG_GOOD;
-    *table = log->table;
-    TRY(host_quote(arena, log->schema, &schema, error));
+    const char *schema = NULL, *names = "";
+    bool row = true;
+    *objects = (struct log_objects){.table = log->table};
+    assert(log->n_beside <= LOG_MOST_BESIDE);
+    annex_status status = host_quote(arena, log->schema, &schema, error);
+    TRY_CLEANUP(status);
+    for (size_t i = 0; i < log->n_beside; i++) {
+        TRY_CLEANUP(arena_printf(arena, &names, error, "%s, ?%zu", names, i + 2));
+    }
     TRY_CLEANUP(host_prepare(host, &statement, error,
                              "SELECT name, tbl_name, sql FROM %s.sqlite_schema "
                              "WHERE type IN ('table', 'trigger') AND "
-                             "name IN (?1, ?1 || '_insert', ?1 || '_update', ?1 || '_delete')",
-                             schema));
+                             "name IN (?1, ?1 || '_insert', ?1 || '_update', ?1 || '_delete'%s)",
+                             schema, names));
     TRY_CLEANUP(host_bind_text(host, statement, 1, log->log, error));
-    TRY_CLEANUP(log_compare(host, log, statement, arena, state, table, error));
+    for (size_t i = 0; i < log->n_beside; i++) {
+        TRY_CLEANUP(host_bind_text(host, statement, (int)i + 2, log->beside[i], error));
+    }
+    for (;;) {
+        TRY_CLEANUP(host->type->step(statement, &row, error));
+        if (!row) {
+            break;
+        }
+        TRY_CLEANUP(log_read_object(host, log, statement, arena, objects, error));
+    }
 cleanup:
     host->type->finish(statement);
     return status;
 }
+
+/* *what = the first thing that should be there and is not, else NULL. */
+static annex_status log_find_missing(const struct host_log *log, const struct log_objects *objects,
+                                     struct arena *arena, const char **what, annex_error *error)
+{
+    *what = NULL;
+    for (size_t i = 0; i < LOG_TRIGGERS; i++) {
+        if (objects->triggers[i] == NULL) {
+            return arena_printf(arena, what, error, "the trigger %s%s", log->log, log_suffixes[i]);
+        }
+    }
+    if (objects->log == NULL) {
+        return arena_printf(arena, what, error, "the table %s", log->log);
+    }
+    for (size_t i = 0; i < log->n_beside; i++) {
+        if (!objects->beside[i]) {
+            return arena_printf(arena, what, error, "the table %s", log->beside[i]);
+        }
+    }
+    return ANNEX_OK;
+}
+
+static bool log_text_is(const char *text, const char *prefix, const char *expected)
+{
+    size_t length = strlen(prefix);
+    return strncmp(text, prefix, length) == 0 && strcmp(text + length, expected) == 0;
+}
+
+/* *what = the first thing that has another text, else NULL. */
+static annex_status log_find_changed(const struct host_log *log, const struct log_objects *objects,
+                                     struct arena *arena, const char **what, annex_error *error)
+{
+    const char *expected = NULL;
+    *what = NULL;
+    for (size_t i = 0; i < LOG_TRIGGERS; i++) {
+        TRY(log_trigger_text(arena, log, i, &expected, error));
+        if (!log_text_is(objects->triggers[i], "CREATE TRIGGER ", expected)) {
+            return arena_printf(arena, what, error, "the trigger %s%s", log->log, log_suffixes[i]);
+        }
+    }
+    TRY(log_table_text(arena, log, &expected, error));
+    if (!log_text_is(objects->log, "CREATE TABLE ", expected)) {
+        return arena_printf(arena, what, error, "the table %s", log->log);
+    }
+    return ANNEX_OK;
+}
+
+/* ---- columns that were renamed ----------------------------------------------------------------*/
+
+/* Moves *text behind `words`; false when it begins otherwise. */
+static bool log_skip(const char **text, const char *words)
+{
+    size_t length = strlen(words);
+    bool begins = strncmp(*text, words, length) == 0;
+    *text += begins ? length : 0;
+    return begins;
+}
+
+/* Takes a name in double quotes; *name is NULL when there is none. */
+static annex_status log_take_name(const char **text, struct arena *arena, const char **name,
+                                  annex_error *error)
+{
+    char *out = NULL;
+    size_t n = 0;
+    const char *in = *text + 1;
+    *name = NULL;
+    if (**text != '"') {
+        return ANNEX_OK;
+    }
+    TRY(arena_new(arena, strlen(in) + 1, 1, &out, error));
+    for (; *in != '\0' && (*in != '"' || in[1] == '"'); in++) {
+        in += *in == '"';
+        out[n++] = *in;
+    }
+    if (*in == '"') {
+        *text = in + 1;
+        *name = out;
+    }
+    return ANNEX_OK;
+}
+
+/*
+ * SQLite rewrites the names of columns in triggers when ALTER TABLE renames them. So the condition
+ * of the update trigger tells the names of today. Whether it is our trigger still, the caller finds
+ * out by comparing all texts under these names. *followed is false when the text is another one.
+ */
+static annex_status log_follow(const struct host_log *log, const char *text, struct arena *arena,
+                               struct host_log_found *found, bool *followed, annex_error *error)
+{
+    const char *from = strstr(text, " WHEN ");
+    size_t n = log->n_keys + log->n_watched;
+    *followed = false;
+    for (size_t i = 0; from != NULL && i < n; i++) {
+        const char *before = NULL, *after = NULL;
+        if (!log_skip(&from, i > 0 ? " OR " : " WHEN ") || !log_skip(&from, "old.")) {
+            return ANNEX_OK;
+        }
+        TRY(log_take_name(&from, arena, &before, error));
+        if (before == NULL || !log_skip(&from, " IS NOT new.")) {
+            return ANNEX_OK;
+        }
+        TRY(log_take_name(&from, arena, &after, error));
+        if (after == NULL || !log_skip(&from, " COLLATE BINARY")) {
+            return ANNEX_OK;
+        }
+        *(i < log->n_keys ? &found->keys[i] : &found->watched[i - log->n_keys]) = before;
+    }
+    *followed = from != NULL;
+    return ANNEX_OK;
+}
+
+static annex_status log_compare(const struct host_log *log, const struct log_objects *objects,
+                                struct arena *arena, struct host_log_found *found,
+                                annex_error *error)
+{
+    const char *changed = NULL;
+    bool followed = false;
+    struct host_log now = *log;
+    now.table = found->table;
+    TRY(log_find_changed(&now, objects, arena, &found->what, error));
+    if (found->what == NULL) {
+        return ANNEX_OK;
+    }
+    found->state = HOST_LOG_CHANGED;
+    TRY(log_follow(log, objects->triggers[1], arena, found, &followed, error));
+    now.keys = found->keys;
+    now.watched = found->watched;
+    if (followed) {
+        TRY(log_find_changed(&now, objects, arena, &changed, error));
+    }
+    if (followed && changed == NULL) {
+        found->state = HOST_LOG_GOOD;
+        return ANNEX_OK;
+    }
+    memcpy(found->keys, log->keys, log->n_keys * sizeof *found->keys);
+    memcpy(found->watched, log->watched, log->n_watched * sizeof *found->watched);
+    return ANNEX_OK;
+}
+
+annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
+                                struct host_log_found *found, annex_error *error)
+{
+    struct log_objects objects;
+    *found = (struct host_log_found){.state = HOST_LOG_GOOD, .table = log->table};
+    TRY(arena_new(arena, log->n_keys, sizeof *found->keys, &found->keys, error));
+    TRY(arena_new(arena, log->n_watched, sizeof *found->watched, &found->watched, error));
+    memcpy(found->keys, log->keys, log->n_keys * sizeof *found->keys);
+    memcpy(found->watched, log->watched, log->n_watched * sizeof *found->watched);
+    TRY(log_read(host, log, arena, &objects, error));
+    found->table = objects.table;
+    TRY(log_find_missing(log, &objects, arena, &found->what, error));
+    if (found->what != NULL) {
+        found->state = HOST_LOG_MISSING;
+        return ANNEX_OK;
+    }
+    return log_compare(log, &objects, arena, found, error);
+}
+
+/* ---- making it good again ---------------------------------------------------------------------*/
 
 static annex_status log_drop_triggers(struct host *host, const struct host_log *log,
                                       struct arena *scratch, annex_error *error)
@@ -184,10 +356,29 @@ static annex_status log_drop_triggers(struct host *host, const struct host_log *
     return ANNEX_OK;
 }
 
+/* A log that is not as it must be goes; one that is keeps its rows. */
+static annex_status log_drop_changed(struct host *host, const struct host_log *log,
+                                     struct arena *scratch, annex_error *error)
+{
+    struct log_objects objects;
+    const char *expected = NULL, *schema = NULL, *table = NULL;
+    TRY(log_read(host, log, scratch, &objects, error));
+    TRY(log_table_text(scratch, log, &expected, error));
+    if (objects.log == NULL || log_text_is(objects.log, "CREATE TABLE ", expected)) {
+        return ANNEX_OK;
+    }
+    TRY(host_quote(scratch, log->schema, &schema, error));
+    TRY(host_quote(scratch, log->log, &table, error));
+    return host_run(host, error, "DROP TABLE %s.%s", schema, table);
+}
+
 annex_status sqlite_log_repair(struct host *host, const struct host_log *log, annex_error *error)
 {
     struct arena scratch = {host->env, NULL};
     annex_status status = log_drop_triggers(host, log, &scratch, error);
+    if (status == ANNEX_OK) {
+        status = log_drop_changed(host, log, &scratch, error);
+    }
     arena_free(&scratch);
     return status == ANNEX_OK ? sqlite_log_create(host, log, error) : status;
 }

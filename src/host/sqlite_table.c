@@ -418,3 +418,86 @@ annex_status sqlite_condition(struct host *host, const struct host_table *table,
     }
     return status;
 }
+
+/* ---- conditions whose columns were renamed ----------------------------------------------------*/
+
+/* Runs one statement made by sqlite3_mprintf, which it frees. */
+static int sandbox_run(sqlite3 *sandbox, char *sql)
+{
+    int code = sql != NULL ? sqlite3_exec(sandbox, sql, NULL, NULL, NULL) : SQLITE_NOMEM;
+    sqlite3_free(sql);
+    return code;
+}
+
+/* Through names that nobody has, so that two columns may have exchanged theirs. */
+static int sandbox_rename(sqlite3 *sandbox, const char *const *from, const char *const *to,
+                          size_t n)
+{
+    int code = SQLITE_OK;
+    for (size_t i = 0; code == SQLITE_OK && i < n; i++) {
+        code =
+            sandbox_run(sandbox, sqlite3_mprintf("ALTER TABLE t RENAME COLUMN \"%w\" TO \"\x01%u\"",
+                                                 from[i], (unsigned)i));
+    }
+    for (size_t i = 0; code == SQLITE_OK && i < n; i++) {
+        code =
+            sandbox_run(sandbox, sqlite3_mprintf("ALTER TABLE t RENAME COLUMN \"\x01%u\" TO \"%w\"",
+                                                 (unsigned)i, to[i]));
+    }
+    return code;
+}
+
+/* A partial index is where SQLite renames columns in a condition. Its text is copied to *out. */
+static int condition_try_rename(sqlite3 *sandbox, const char *where, const char *const *from,
+                                const char *const *to, size_t n, struct arena *arena,
+                                const char **out)
+{
+    static const char before[] = "CREATE INDEX probe ON t(\"\x01\") WHERE (";
+    sqlite3_stmt *statement = NULL;
+    char *create = sqlite3_mprintf("CREATE TABLE t(\"\x01\"");
+    for (size_t i = 0; create != NULL && i < n; i++) {
+        char *longer = sqlite3_mprintf("%z, \"%w\"", create, from[i]);
+        create = longer;
+    }
+    create = create != NULL ? sqlite3_mprintf("%z)", create) : NULL;
+    int code = sandbox_run(sandbox, create);
+    code =
+        code == SQLITE_OK ? sandbox_run(sandbox, sqlite3_mprintf("%s%s\n)", before, where)) : code;
+    code = code == SQLITE_OK ? sandbox_rename(sandbox, from, to, n) : code;
+    if (code == SQLITE_OK) {
+        code = sqlite3_prepare_v2(sandbox, "SELECT sql FROM sqlite_schema WHERE name = 'probe'", -1,
+                                  &statement, NULL);
+    }
+    const char *text = code == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW
+                           ? (const char *)sqlite3_column_text(statement, 0)
+                           : NULL;
+    size_t length = text != NULL ? strlen(text) : 0;
+    size_t around = strlen(before) + strlen("\n)");
+    if (length >= around && arena_text(arena, text + strlen(before), length - around, out, NULL)) {
+        code = SQLITE_NOMEM;
+    }
+    sqlite3_finalize(statement);
+    return code == SQLITE_OK && *out == NULL ? SQLITE_ERROR : code;
+}
+
+annex_status sqlite_condition_rename(struct host *host, const char *where, const char *const *from,
+                                     const char *const *to, size_t n, struct arena *arena,
+                                     const char **out, annex_error *error)
+{
+    sqlite3 *sandbox = NULL;
+    (void)host;
+    *out = NULL;
+    int code = sqlite3_open(":memory:", &sandbox);
+    if (code == SQLITE_OK) {
+        code = condition_try_rename(sandbox, where, from, to, n, arena, out);
+    }
+    annex_status status =
+        code == SQLITE_OK ? ANNEX_OK
+        : code == SQLITE_NOMEM
+            ? error_nomem(error, 0)
+            : error_set(error, ANNEX_INVALID,
+                        "the condition (%s) cannot follow its columns, which were renamed (%s)",
+                        where, sqlite3_errmsg(sandbox));
+    sqlite3_close(sandbox);
+    return status;
+}

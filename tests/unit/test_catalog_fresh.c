@@ -184,7 +184,7 @@ static void expect_stale_and_mended(struct scene *scene, const char *reason)
     assert_string_equal(scene_state(scene), "stale");
     scene_refused(scene, annex_db_check(scene->db, "idx", &scene->error), ANNEX_DAMAGED, reason);
     scene_ok(scene, annex_db_sync(scene->db, "idx", &report, &scene->error));
-    assert_true(report.rebuilt);
+    assert_true(report.swept);
     assert_null(strstr(scene_plan(scene, plan), "stale"));
     assert_string_equal(scene_state(scene), "fresh");
     scene_compare_exact(scene, "id", "docs", 20);
@@ -199,11 +199,11 @@ static void dropped_trigger__is_noticed_and_mended(void **state)
     scene_docs(scene, 30);
     scene_create(scene, NULL);
     scene_run(scene, "DROP TRIGGER annex_log_1_delete; DELETE FROM docs WHERE id < 5");
-    expect_stale_and_mended(scene, "are gone");
+    expect_stale_and_mended(scene, "is gone");
     scene_run(scene,
               "DROP TRIGGER annex_log_1_insert; CREATE TRIGGER annex_log_1_insert AFTER INSERT ON "
               "docs BEGIN SELECT 1; END; DELETE FROM docs WHERE id < 8");
-    expect_stale_and_mended(scene, "were changed");
+    expect_stale_and_mended(scene, "was changed");
 }
 
 static void rebuilt_table__is_noticed_and_mended(void **state)
@@ -214,7 +214,7 @@ static void rebuilt_table__is_noticed_and_mended(void **state)
     scene_run(scene, "BEGIN; CREATE TABLE new(id INTEGER PRIMARY KEY, vec BLOB, lang TEXT);"
                      "INSERT INTO new SELECT id + 100, vec, lang FROM docs WHERE id > 3;"
                      "DROP TABLE docs; ALTER TABLE new RENAME TO docs; COMMIT");
-    expect_stale_and_mended(scene, "are gone");
+    expect_stale_and_mended(scene, "is gone");
 }
 
 static void cut_log__is_noticed_and_mended(void **state)
@@ -233,28 +233,85 @@ static void cut_log__is_noticed_and_mended(void **state)
     scene_compare_exact(scene, "id", "docs", 20);
 }
 
-static void renamed_column__is_never_a_wrong_answer(void **state)
+static void sweep__takes_in_what_differs_and_no_more(void **state)
 {
-    static const char *const renames[] = {
-        "ALTER TABLE docs RENAME COLUMN id TO number",
-        "ALTER TABLE docs RENAME COLUMN vec TO vector",
-        "ALTER TABLE docs RENAME COLUMN lang TO language",
-    };
     struct scene *scene = *state;
-    float query[DIMENSION] = {1};
-    annex_db_request request = scene_request(query, 5);
-    annex_result *result = NULL;
-    for (size_t i = 0; i < ARRAY_LENGTH(renames); i++) {
-        scene_docs(scene, 30);
-        scene_create(scene, "{\"where\":\"\\\"lang\\\" = 'en'\"}");
-        scene_run(scene, renames[i]);
-        scene_refused(scene, annex_db_search(scene->db, "idx", &request, &result, &scene->error),
-                      ANNEX_NOT_FOUND, "drop the index and create it again");
-        scene_refused(scene, annex_db_sync(scene->db, "idx", NULL, &scene->error), ANNEX_NOT_FOUND,
-                      "drop the index and create it again");
-        scene_ok(scene, annex_db_drop(scene->db, "idx", &scene->error));
-        scene_run(scene, "DROP TABLE docs");
+    annex_sync_report report;
+    scene_docs(scene, 300);
+    scene_create(scene, NULL);
+    scene_run(scene, "DROP TRIGGER annex_log_1_update; DROP TRIGGER annex_log_1_delete;"
+                     "DROP TRIGGER annex_log_1_insert; DELETE FROM docs WHERE id < 5");
+    scene_run_with_vector(scene, "UPDATE docs SET vec = ?1 WHERE id BETWEEN 10 AND 12");
+    scene_run_with_vector(scene, "INSERT INTO docs(id, vec) VALUES (1000, ?1)");
+    scene_run(scene, "UPDATE docs SET lang = 'xx' WHERE id > 20; UPDATE docs SET vec = NULL "
+                     "WHERE id = 13");
+    scene_ok(scene, annex_db_sync(scene->db, "idx", &report, &scene->error));
+    assert_true(report.swept);
+    assert_false(report.rebuilt);
+    assert_int_equal(report.inserted, 3 + 1);
+    assert_int_equal(report.deleted, 4 + 3 + 1);
+    assert_int_equal(report.segments, 2);
+    scene_compare_exact(scene, "id", "docs", 400);
+    scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+}
+
+static void sweep_of_a_table_as_it_was__builds_nothing(void **state)
+{
+    struct scene *scene = *state;
+    annex_sync_report report;
+    scene_docs(scene, 100);
+    scene_create(scene, NULL);
+    scene_run(scene, "BEGIN; CREATE TABLE new(id INTEGER PRIMARY KEY, vec BLOB, lang TEXT);"
+                     "INSERT INTO new SELECT id, vec, lang FROM docs;"
+                     "DROP TABLE docs; ALTER TABLE new RENAME TO docs; COMMIT");
+    scene_ok(scene, annex_db_sync(scene->db, "idx", &report, &scene->error));
+    assert_true(report.swept && !report.rebuilt);
+    assert_int_equal(report.inserted + report.deleted, 0);
+    assert_int_equal(report.segments, 1);
+    scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+}
+
+static void sweep_after_most_rows_changed__builds_anew(void **state)
+{
+    struct scene *scene = *state;
+    annex_sync_report report;
+    scene_docs(scene, 100);
+    scene_create(scene, NULL);
+    scene_run(scene, "DROP TRIGGER annex_log_1_delete");
+    for (int i = 0; i < 90; i++) {
+        scene_run_with_vector(scene, "INSERT INTO docs(vec) VALUES (?1)");
     }
+    scene_ok(scene, annex_db_sync(scene->db, "idx", &report, &scene->error));
+    assert_true(report.swept && report.rebuilt);
+    assert_int_equal(report.segments, 1);
+    scene_compare_exact(scene, "id", "docs", 400);
+    scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+}
+
+static void renamed_columns__are_followed(void **state)
+{
+    struct scene *scene = *state;
+    char plan[200];
+    scene_docs(scene, 30);
+    scene_create(scene, "{\"where\":\"\\\"lang\\\" = 'en' AND id > 0\"}");
+    scene_run(scene, "BEGIN; ALTER TABLE docs RENAME COLUMN id TO lang2;"
+                     "ALTER TABLE docs RENAME COLUMN lang TO id;"
+                     "ALTER TABLE docs RENAME COLUMN vec TO \"the \"\"vec\"\"\"");
+    scene_run_with_vector(scene, "INSERT INTO docs(\"the \"\"vec\"\"\", id) VALUES (?1, 'en')");
+    scene_run(scene, "COMMIT");
+    assert_null(strstr(scene_plan(scene, plan), "stale"));
+    scene_run(scene, "BEGIN; ALTER TABLE docs RENAME TO papers");
+    scene_run(scene, "ALTER TABLE papers RENAME COLUMN lang2 TO \"key\"");
+    assert_null(strstr(scene_plan(scene, plan), "stale"));
+    scene_run(scene, "ROLLBACK");
+    assert_null(strstr(scene_plan(scene, plan), "stale"));
+    assert_string_equal(scene_state(scene), "delta");
+    scene_ok(scene, annex_db_sync(scene->db, "idx", NULL, &scene->error));
+    scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+    scene_run(scene, "ALTER TABLE docs RENAME COLUMN id TO language");
+    scene_run(scene, "ALTER TABLE docs RENAME COLUMN lang2 TO id");
+    scene_run(scene, "ALTER TABLE docs RENAME COLUMN \"the \"\"vec\"\"\" TO vec");
+    scene_compare_exact(scene, "id", "docs WHERE language = 'en'", 20);
 }
 
 static void renamed_table__is_followed(void **state)
@@ -290,7 +347,10 @@ int main(void)
         SCENE(dropped_trigger__is_noticed_and_mended),
         SCENE(rebuilt_table__is_noticed_and_mended),
         SCENE(cut_log__is_noticed_and_mended),
-        SCENE(renamed_column__is_never_a_wrong_answer),
+        SCENE(sweep__takes_in_what_differs_and_no_more),
+        SCENE(sweep_of_a_table_as_it_was__builds_nothing),
+        SCENE(sweep_after_most_rows_changed__builds_anew),
+        SCENE(renamed_columns__are_followed),
         SCENE(renamed_table__is_followed),
     };
     return cmocka_run_group_tests_name("catalog_fresh", tests, NULL, NULL);
