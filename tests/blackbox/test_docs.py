@@ -12,6 +12,10 @@ the line above a block,
 
     <!-- fails -->     it must fail, and the text below is its error
     <!-- not run -->   it is left out: what follows the words says why
+
+and anywhere in the document, for all of it,
+
+    <!-- entry point: NAME -->   annex.so is loaded by this entry point
 """
 
 import os
@@ -25,6 +29,7 @@ from conftest import BUILD, EXTENSION, ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+ENTRY_POINT = re.compile(r"<!--\s*entry point:\s*(\w+)\s*-->")
 REMARK = re.compile(r"<!--\s*(fails|not run)\b[^>]*-->\s*$")
 
 
@@ -69,10 +74,10 @@ def lines_of(output):
     return "".join(line.rstrip() + "\n" for line in output.rstrip("\n").split("\n"))
 
 
-def run_block(block, folder, environment):
+def run_block(block, folder, environment, entry_point):
     if block.language == "sql":
-        arguments = ["sqlite3", "-bail", "-batch", "-box", "-cmd", f".load {EXTENSION}"]
-        arguments.append("wordnet.db")
+        load = f".load {EXTENSION} {entry_point}"
+        arguments = ["sqlite3", "-bail", "-batch", "-box", "-cmd", load, "wordnet.db"]
     else:
         arguments = ["bash", "-euo", "pipefail"]
     return subprocess.run(arguments, input=block.text, cwd=folder, env=environment, text=True,
@@ -83,9 +88,11 @@ def run_block(block, folder, environment):
 def test_examples__do_what_the_document_says(path, tmp_path):
     shutil.copyfile(ROOT / "examples" / "wordnet.db", tmp_path / "wordnet.db")
     environment = dict(os.environ, PATH=f"{BUILD}:{os.environ['PATH']}", LC_ALL="C.UTF-8")
-    for block in blocks_of(path.read_text()):
+    document = path.read_text()
+    named = ENTRY_POINT.search(document)
+    for block in blocks_of(document):
         where = f"{path.name}:{block.line}"
-        done = run_block(block, tmp_path, environment)
+        done = run_block(block, tmp_path, environment, named.group(1) if named else "")
         output = lines_of(done.stderr if block.fails else done.stdout)
         if (done.returncode != 0) != block.fails:
             pytest.fail(f"{where} exits with {done.returncode}: {done.stderr}", pytrace=False)
