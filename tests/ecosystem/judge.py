@@ -1,15 +1,9 @@
-"""Judges the Annex indexes of a database; run in a process of its own by `conftest.judge`.
+"""The Annex indexes of a database: what annex_indexes says of them, and which answers are wrong.
 
-    judge.py EXTENSION QUERIES DATABASE
-
-Prints JSON: what PRAGMA integrity_check says, and for each index its row of annex_indexes and the
-answers that were wrong; then the same after annex_sync, with what annex_check says. What is right
-is computed here with numpy in double precision from the rows of the table.
+What is right is computed here with numpy in double precision from the rows of the table.
 """
 
-import json
 import sqlite3
-import sys
 
 import numpy
 
@@ -63,7 +57,7 @@ def wrong_answers(db, index, queries):
 def look(db, queries, check):
     """What annex_indexes says of each index, its wrong answers and, if asked, what a check says."""
     names = [row[1] for row in db.execute("PRAGMA table_info(annex_indexes)")]
-    report = {}
+    indexes = {}
     for row in db.execute("SELECT * FROM annex_indexes").fetchall():
         index = dict(zip(names, row))
         try:
@@ -73,25 +67,22 @@ def look(db, queries, check):
                 index["check"] = check
         except sqlite3.Error as error:
             index["wrong"] = [str(error)]
-        report[index["name"]] = index
-    return report
+        indexes[index["name"]] = index
+    return indexes
 
 
-def main():
-    extension, queries, database = sys.argv[1:]
+def report(extension, queries, database, repair):
+    """What PRAGMA integrity_check says, and the indexes before and after `repair`, an SQL function
+    that takes the name of an index."""
     with sqlite3.connect(f"file:{queries}?mode=ro", uri=True) as source:
         rows = source.execute("SELECT embedding FROM queries WHERE id IN (1, 17, 25, 30, 38)")
         queries = [numpy.frombuffer(row[0], "<f4") for row in rows]
     db = sqlite3.connect(database, isolation_level=None)
     integrity = db.execute("PRAGMA integrity_check").fetchone()[0]
     db.enable_load_extension(True)
-    db.load_extension(extension)
+    db.load_extension(str(extension))
     before = look(db, queries, False)
     for name, index in before.items():
         if not index["wrong"]:
-            db.execute("SELECT annex_sync(?)", (name,)).fetchall()
-    print(json.dumps({"integrity": integrity, "before": before, "after": look(db, queries, True)}))
-
-
-if __name__ == "__main__":
-    main()
+            db.execute(f"SELECT {repair}(?)", (name,)).fetchall()
+    return {"integrity": integrity, "before": before, "after": look(db, queries, True)}
