@@ -57,17 +57,11 @@ static annex_status options_read_weights(sqlite3 *handle, const char *json,
     return status;
 }
 
-static annex_status options_copy(sqlite3_stmt *statement, int column, char **copy,
-                                 annex_error *error)
+static annex_status options_read_fts_key(sqlite3_stmt *statement, struct hybrid_options *options,
+                                         annex_error *error)
 {
-    sqlite3_free(*copy);
-    *copy = sqlite3_mprintf("%s", sqlite3_column_text(statement, column));
-    if (*copy == NULL) {
-        connection_refuse(error, "out of memory reading the options of annex_hybrid");
-        error->status = ANNEX_NOMEM;
-        return error->status;
-    }
-    return ANNEX_OK;
+    sqlite3_free(options->fts_key); /* the member may be there twice */
+    return statement_copy(statement, 3, &options->fts_key, error);
 }
 
 /* One member; the columns are key, type, value, value as JSON. Those not known here are left. */
@@ -98,7 +92,7 @@ static annex_status options_read_member(sqlite3 *handle, sqlite3_stmt *statement
     }
     if (strcmp(name, "fts_key") == 0) {
         return strcmp(type, "text") == 0 || strcmp(type, "array") == 0
-                   ? options_copy(statement, 3, &options->fts_key, error)
+                   ? options_read_fts_key(statement, options, error)
                    : options_refuse(error, "fts_key must be the name of a column of the FTS5 "
                                            "table, or an array of names");
     }
@@ -151,7 +145,7 @@ static annex_status options_read_rest(sqlite3 *handle, const char *json,
         status = statement_step(statement, &row, error);
     }
     if (status == ANNEX_OK) {
-        status = row ? options_copy(statement, 0, &options->search, error)
+        status = row ? statement_copy(statement, 0, &options->search, error)
                      : options_refuse(error, "the options of annex_hybrid are not a JSON object; "
                                              "an example is {\"weights\": [1, 0.5]}");
     }

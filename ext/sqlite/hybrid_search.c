@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "hybrid.h"
+#include "statement.h"
 
 #define HYBRID_DEFAULT_K 10
 /* So many rows are asked for their distance at a time, in one condition. */
@@ -110,13 +111,6 @@ static bool hybrid_uses(const struct hybrid_request *request, enum hybrid_list l
     return request->has_query[list] && request->options.weights[list] > 0;
 }
 
-static annex_status hybrid_nomem(annex_error *error)
-{
-    connection_refuse(error, "out of memory in annex_hybrid");
-    error->status = ANNEX_NOMEM;
-    return error->status;
-}
-
 static void hybrid_result_key(const annex_result *result, size_t i, size_t columns,
                               annex_value *key)
 {
@@ -176,7 +170,7 @@ static annex_status hybrid_search_vector(struct hybrid_cursor *hybrid,
         hybrid_result_key(result, i, hybrid->rows.key_columns, key);
         row = hybrid_rows_add(&hybrid->rows, key);
         if (row == NULL) {
-            status = hybrid_nomem(error);
+            status = statement_nomem(error);
             break;
         }
         row->distance = annex_result_distance(result, i);
@@ -202,7 +196,7 @@ static annex_status hybrid_fill_some(struct hybrid_cursor *hybrid,
     char *where = hybrid_text_condition(hybrid->text, rows, n);
 
     if (where == NULL) {
-        return hybrid_nomem(error);
+        return statement_nomem(error);
     }
     ask.k = INT64_MAX;
     ask.where = where;

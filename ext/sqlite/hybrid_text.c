@@ -58,31 +58,6 @@ size_t hybrid_text_key_columns(const struct hybrid_text *text)
     return text->n_keys;
 }
 
-static annex_status text_nomem(annex_error *error)
-{
-    connection_refuse(error, "out of memory preparing annex_hybrid");
-    error->status = ANNEX_NOMEM;
-    return error->status;
-}
-
-static annex_status text_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error)
-{
-    *copy = sqlite3_mprintf("%s", sqlite3_column_text(statement, column));
-    return *copy == NULL ? text_nomem(error) : ANNEX_OK;
-}
-
-/* Binds up to two texts and steps once. */
-static annex_status text_ask(sqlite3_stmt *statement, const char *first, const char *second,
-                             bool *row, annex_error *error)
-{
-    annex_status status = statement_bind_text(statement, 1, first, error);
-
-    if (status == ANNEX_OK && second != NULL) {
-        status = statement_bind_text(statement, 2, second, error);
-    }
-    return status == ANNEX_OK ? statement_step(statement, row, error) : status;
-}
-
 /* ---- The index and its table ------------------------------------------------------------------*/
 
 /* "a, b" apart. */
@@ -118,7 +93,7 @@ static annex_status text_find_index(struct hybrid_text *text, const char *index,
         " AND schema = substr(?1, 1, instr(?1, '.') - 1) COLLATE NOCASE)");
 
     if (status == ANNEX_OK) {
-        status = text_ask(statement, index, NULL, &row, error);
+        status = statement_ask(statement, index, NULL, &row, error);
     }
     if (status == ANNEX_OK && !row) {
         connection_refuse(error, "there is no index %s; annex_indexes lists those there are",
@@ -130,16 +105,16 @@ static annex_status text_find_index(struct hybrid_text *text, const char *index,
         status = error->status = ANNEX_DAMAGED;
     }
     if (status == ANNEX_OK) {
-        status = text_copy(statement, 0, &text->schema, error);
+        status = statement_copy(statement, 0, &text->schema, error);
     }
     if (status == ANNEX_OK) {
-        status = text_copy(statement, 1, &text->table, error);
+        status = statement_copy(statement, 1, &text->table, error);
     }
     if (status == ANNEX_OK) {
-        status = text_copy(statement, 2, &text->where, error);
+        status = statement_copy(statement, 2, &text->where, error);
     }
     if (status == ANNEX_OK) {
-        status = text_copy(statement, 3, &text->names, error);
+        status = statement_copy(statement, 3, &text->names, error);
     }
     sqlite3_finalize(statement);
     return status == ANNEX_OK ? text_split_keys(text, error) : status;
@@ -156,10 +131,10 @@ static annex_status text_find_rowid(struct hybrid_text *text, annex_error *error
         " (SELECT lower(name) FROM pragma_table_xinfo(?1, ?2)) LIMIT 1");
 
     if (status == ANNEX_OK) {
-        status = text_ask(statement, text->table, text->schema, &row, error);
+        status = statement_ask(statement, text->table, text->schema, &row, error);
     }
     if (status == ANNEX_OK && row) {
-        status = text_copy(statement, 0, &text->rowid, error);
+        status = statement_copy(statement, 0, &text->rowid, error);
     }
     sqlite3_finalize(statement);
     if (status != ANNEX_OK) {
@@ -180,33 +155,6 @@ static annex_status text_find_rowid(struct hybrid_text *text, annex_error *error
 
 /* ---- The FTS5 table ---------------------------------------------------------------------------*/
 
-/* In the schema that the name says, else in that of the index. */
-static annex_status text_split_fts(struct hybrid_text *text, const char *fts_table,
-                                   const char **name, annex_error *error)
-{
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status =
-        statement_prepare(text->handle, &statement, error,
-                          "SELECT name FROM (SELECT name FROM pragma_database_list UNION"
-                          " SELECT 'temp') WHERE name ="
-                          " substr(?1, 1, instr(?1, '.') - 1) COLLATE NOCASE");
-
-    *name = fts_table;
-    if (status == ANNEX_OK) {
-        status = text_ask(statement, fts_table, NULL, &row, error);
-    }
-    if (status == ANNEX_OK && row) {
-        status = text_copy(statement, 0, &text->fts_in, error);
-        *name = strchr(fts_table, '.') + 1;
-    } else if (status == ANNEX_OK) {
-        text->fts_in = sqlite3_mprintf("%s", text->schema);
-        status = text->fts_in == NULL ? text_nomem(error) : ANNEX_OK;
-    }
-    sqlite3_finalize(statement);
-    return status;
-}
-
 static bool text_is_fts5(sqlite3_stmt *statement)
 {
     struct declaration declaration;
@@ -222,7 +170,9 @@ static annex_status text_find_fts(struct hybrid_text *text, const char *fts_tabl
     sqlite3_stmt *statement = NULL;
     const char *name;
     bool row = false;
-    annex_status status = text_split_fts(text, fts_table, &name, error);
+    /* In the schema that the name says, else in that of the index. */
+    annex_status status =
+        statement_split(text->handle, fts_table, text->schema, &text->fts_in, &name, error);
 
     if (status == ANNEX_OK) {
         status = statement_prepare(text->handle, &statement, error,
@@ -231,7 +181,7 @@ static annex_status text_find_fts(struct hybrid_text *text, const char *fts_tabl
                                    text->fts_in);
     }
     if (status == ANNEX_OK) {
-        status = text_ask(statement, name, NULL, &row, error);
+        status = statement_ask(statement, name, NULL, &row, error);
     }
     if (status == ANNEX_OK && !row) {
         connection_refuse(
@@ -249,7 +199,7 @@ static annex_status text_find_fts(struct hybrid_text *text, const char *fts_tabl
         status = error->status;
     }
     if (status == ANNEX_OK) {
-        status = text_copy(statement, 0, &text->fts, error);
+        status = statement_copy(statement, 0, &text->fts, error);
     }
     sqlite3_finalize(statement);
     return status;
@@ -272,7 +222,7 @@ static annex_status text_write_join(struct hybrid_text *text, const char *fts_ke
     }
     status = statement_prepare(text->handle, &statement, error, "SELECT value FROM json_each(?1)");
     if (status == ANNEX_OK) {
-        status = text_ask(statement, fts_key, NULL, &row, error);
+        status = statement_ask(statement, fts_key, NULL, &row, error);
     }
     for (; status == ANNEX_OK && row; n++) {
         sqlite3_str_appendf(sql, "%sd.k%d = f.\"%w\"", n > 0 ? " AND " : "", (int)n,
@@ -342,7 +292,7 @@ static annex_status text_prepare(struct hybrid_text *text, const char *fts_key, 
         return status;
     }
     if (written == NULL) {
-        return text_nomem(error);
+        return statement_nomem(error);
     }
     status = statement_prepare(text->handle, &text->search, &why, "%s", written);
     sqlite3_free(written);
@@ -376,7 +326,7 @@ annex_status hybrid_text_open(sqlite3 *handle, const char *index, const char *ft
     if (fresh == NULL || identity == NULL) {
         sqlite3_free(identity);
         sqlite3_free(fresh);
-        return text_nomem(error);
+        return statement_nomem(error);
     }
     *fresh = (struct hybrid_text){.handle = handle, .identity = identity};
     status = text_find_index(fresh, index, error);
@@ -437,7 +387,7 @@ static annex_status text_read_row(struct hybrid_text *text, const struct keylist
     }
     row = hybrid_rows_add(rows, key);
     if (row == NULL) {
-        return text_nomem(error);
+        return statement_nomem(error);
     }
     row->bm25 = sqlite3_column_double(text->search, 0);
     row->ranks[HYBRID_TEXT] = ++*rank;

@@ -4,6 +4,7 @@
 #include "statement.h"
 
 #include <stdarg.h>
+#include <string.h>
 
 annex_status statement_fail(sqlite3 *handle, int code, annex_error *error)
 {
@@ -28,6 +29,13 @@ annex_status statement_fail(sqlite3 *handle, int code, annex_error *error)
     return error->status;
 }
 
+annex_status statement_nomem(annex_error *error)
+{
+    connection_refuse(error, "out of memory");
+    error->status = ANNEX_NOMEM;
+    return error->status;
+}
+
 static annex_status statement_prepare_text(sqlite3 *handle, char *sql, sqlite3_stmt **statement,
                                            annex_error *error)
 {
@@ -41,12 +49,7 @@ static annex_status statement_prepare_text(sqlite3 *handle, char *sql, sqlite3_s
     if (code == SQLITE_OK) {
         return ANNEX_OK;
     }
-    statement_fail(handle, code, error);
-    if (sql == NULL) {
-        connection_refuse(error, "out of memory");
-        error->status = ANNEX_NOMEM;
-    }
-    return error->status;
+    return sql == NULL ? statement_nomem(error) : statement_fail(handle, code, error);
 }
 
 annex_status statement_prepare(sqlite3 *handle, sqlite3_stmt **statement, annex_error *error,
@@ -97,4 +100,47 @@ annex_status statement_bind_text(sqlite3_stmt *statement, int parameter, const c
     int code = sqlite3_bind_text(statement, parameter, text, -1, SQLITE_STATIC);
 
     return code == SQLITE_OK ? ANNEX_OK : statement_fail(sqlite3_db_handle(statement), code, error);
+}
+
+annex_status statement_ask(sqlite3_stmt *statement, const char *first, const char *second,
+                           bool *row, annex_error *error)
+{
+    annex_status status = statement_bind_text(statement, 1, first, error);
+
+    if (status == ANNEX_OK && second != NULL) {
+        status = statement_bind_text(statement, 2, second, error);
+    }
+    return status == ANNEX_OK ? statement_step(statement, row, error) : status;
+}
+
+annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error)
+{
+    *copy = sqlite3_mprintf("%s", sqlite3_column_text(statement, column));
+    return *copy == NULL ? statement_nomem(error) : ANNEX_OK;
+}
+
+annex_status statement_split(sqlite3 *handle, const char *qualified, const char *schema_unless,
+                             char **schema, const char **name, annex_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    annex_status status = statement_prepare(
+        handle, &statement, error,
+        "SELECT name FROM (SELECT name FROM pragma_database_list UNION SELECT 'temp')"
+        " WHERE name = substr(?1, 1, instr(?1, '.') - 1) COLLATE NOCASE");
+
+    *schema = NULL;
+    *name = qualified;
+    if (status == ANNEX_OK) {
+        status = statement_ask(statement, qualified, NULL, &row, error);
+    }
+    if (status == ANNEX_OK && row) {
+        status = statement_copy(statement, 0, schema, error);
+        *name = strchr(qualified, '.') + 1;
+    } else if (status == ANNEX_OK) {
+        *schema = sqlite3_mprintf("%s", schema_unless);
+        status = *schema == NULL ? statement_nomem(error) : ANNEX_OK;
+    }
+    sqlite3_finalize(statement);
+    return status;
 }

@@ -21,5 +21,19 @@ annex_status statement_fail(sqlite3 *handle, int code, annex_error *error);
 /* Binds text that outlives the statement. */
 annex_status statement_bind_text(sqlite3_stmt *statement, int parameter, const char *text,
                                  annex_error *error);
+/* Up to two texts bound, and the first step. */
+annex_status statement_ask(sqlite3_stmt *statement, const char *first, const char *second,
+                           bool *row, annex_error *error);
+/* *copy = a column as text, for sqlite3_free. */
+annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error);
+/* Always ANNEX_NOMEM. */
+annex_status statement_nomem(annex_error *error);
+
+/*
+ * "aux.docs" apart, when there is such a schema: *schema is its name, for sqlite3_free, and *name
+ * what follows the dot, in `qualified`. Otherwise *schema is a copy of `schema_unless`.
+ */
+annex_status statement_split(sqlite3 *handle, const char *qualified, const char *schema_unless,
+                             char **schema, const char **name, annex_error *error);
 
 #endif
