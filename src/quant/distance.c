@@ -56,7 +56,10 @@ static bool distance_accepts(annex_metric metric, size_t dimension, const void *
     return codec_is_bits(metric) || codec_accepts(metric, vector, dimension, &zero);
 }
 
-/* `checked`: the rows are known to be vectors that are accepted. */
+/*
+ * `checked`: the rows are known to be vectors that are accepted. Under cosine they need no check: no
+ * length is too long, and what is not finite has the distance NaN.
+ */
 static annex_status distance_fill(annex_metric metric, size_t dimension, const void *query,
                                   const void *rows, size_t n, bool checked, double *distances,
                                   annex_error *error)
@@ -74,11 +77,23 @@ static annex_status distance_fill(annex_metric metric, size_t dimension, const v
     measure_set(&measure, metric, dimension, heap ? heap : stack, query);
     for (size_t i = 0; i < n; i++) {
         const char *row = (const char *)rows + i * row_bytes;
-        distances[i] = checked || distance_accepts(metric, dimension, row)
+        distances[i] = checked || metric == ANNEX_COSINE || distance_accepts(metric, dimension, row)
                            ? measure_distance(&measure, row)
                            : (double)NAN;
     }
     memory_free(&env, heap, 1, bytes);
+    return ANNEX_OK;
+}
+
+static annex_status distance_check_pair(annex_metric metric, size_t dimension, const void *a,
+                                        const void *b, annex_error *error)
+{
+    if (!distance_accepts(metric, dimension, a)) {
+        return codec_refuse(a, dimension, "the first vector", error);
+    }
+    if (!distance_accepts(metric, dimension, b)) {
+        return codec_refuse(b, dimension, "the second vector", error);
+    }
     return ANNEX_OK;
 }
 
@@ -87,13 +102,16 @@ annex_status annex_distance(annex_metric metric, size_t dimension, const void *a
 {
     *distance = 0;
     TRY(distance_check(metric, dimension, error));
-    if (!distance_accepts(metric, dimension, a)) {
-        return codec_refuse(a, dimension, "the first vector", error);
+    if (metric != ANNEX_COSINE) {
+        TRY(distance_check_pair(metric, dimension, a, b, error));
     }
-    if (!distance_accepts(metric, dimension, b)) {
-        return codec_refuse(b, dimension, "the second vector", error);
+    double found;
+    TRY(distance_fill(metric, dimension, a, b, 1, true, &found, error));
+    if (metric == ANNEX_COSINE && isnan(found)) {
+        TRY(distance_check_pair(metric, dimension, a, b, error));
     }
-    return distance_fill(metric, dimension, a, b, 1, true, distance, error);
+    *distance = found;
+    return ANNEX_OK;
 }
 
 annex_status annex_distances(annex_metric metric, size_t dimension, const void *query,

@@ -346,6 +346,9 @@ static void distance__not_finite_or_too_long__is_refused(void **state)
     assert_non_null(strstr(error.message, "element 1 of the second vector is NaN"));
     b[1] = -INFINITY;
     assert_int_equal(annex_distance(ANNEX_IP, 3, b, a, &distance, &error), ANNEX_INVALID);
+    assert_int_equal(annex_distance(ANNEX_COSINE, 3, b, a, &distance, &error), ANNEX_INVALID);
+    assert_non_null(strstr(error.message, "element 1 of the first vector is infinite"));
+    assert_true(distance == 0);
     b[1] = 1e30f; /* its square is no float */
     assert_int_equal(annex_distance(ANNEX_L2, 3, a, b, &distance, &error), ANNEX_INVALID);
     assert_non_null(strstr(error.message, "long"));
