@@ -621,6 +621,12 @@ ANNEX_API annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t
                                      annex_error *error);
 ANNEX_API void annex_db_list_free(annex_db *db, annex_db_index *list, size_t n);
 
+/* What searches have cost: added to by each. Zero at first. */
+typedef struct annex_spent {
+    uint64_t rows; /* whose code or vector was looked at */
+    uint64_t microseconds;
+} annex_spent;
+
 typedef struct annex_db_request {
     size_t struct_bytes; /* sizeof(annex_db_request) */
     annex_value query;   /* blob in the column's format or f32; or JSON text */
@@ -629,12 +635,27 @@ typedef struct annex_db_request {
     size_t k;
     int has_distance; /* annex_within: all rows at most `distance` away; k is ignored */
     double distance;
-    const char *options; /* JSON: {"effort": "exact" | n} or {"recall": r}, threads; NULL */
+    /*
+     * JSON, NULL: effort ("exact" | n) or recall; threads; max_scan, timeout_ms (annex_result_-
+     * complete); mmr, candidates; group. docs/SQL.md explains them.
+     */
+    const char *options;
     /* Pre-filters: only rows whose first key column is among keys, and that fulfil `where`. */
     const annex_value *keys;
     size_t n_keys;
     int has_keys;
     const char *where; /* SQL over the source table, NULL */
+    /*
+     * An answer read in parts. after_key ([key columns]; NULL: from after_distance on): only rows
+     * behind that place in the order (distance, key), found by looking at every row. goes_on: the k
+     * rows are a part (mmr and group, which choose k rows, are refused).
+     */
+    int exact; /* looks at every row, whatever the options say */
+    int goes_on;
+    int has_after;
+    double after_distance;
+    const annex_value *after_key;
+    annex_spent *spent; /* optional; parts share max_scan and timeout_ms through it */
 } annex_db_request;
 
 #define ANNEX_DB_REQUEST_INIT                             \
@@ -660,6 +681,10 @@ ANNEX_API double annex_result_distance(const annex_result *result, size_t i);
 ANNEX_API annex_value annex_result_key(const annex_result *result, size_t i, size_t column);
 /* One line that says how the answer was found, "graph effort=64 filter=keys delta=3". */
 ANNEX_API const char *annex_result_plan(const annex_result *result);
+/* 0 when max_scan or timeout_ms ended the search early: nearer rows may be missing, or any. */
+ANNEX_API int annex_result_complete(const annex_result *result);
+/* 1 when every row was considered, so that the answer is exact (if it is complete). */
+ANNEX_API int annex_result_exact(const annex_result *result);
 ANNEX_API void annex_result_free(annex_result *result);
 
 /*

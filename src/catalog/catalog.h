@@ -62,14 +62,52 @@ annex_status definition_read(struct arena *arena, const char *text, struct defin
 /* False until rows have told format and dimension. */
 bool definition_is_complete(const struct definition *definition);
 
-/* How much work a search may do: one of the two, or neither. */
+struct json_t;
+/* Parses text that must be a JSON object, which the caller owns. */
+annex_status options_open(const char *text, struct json_t **object, annex_error *error);
+/* The error for a member that is none of those known; it suggests the nearest. */
+annex_status option_unknown(const char *name, const char *const *known, size_t n_known,
+                            annex_error *error);
+
+/* ---- settings.c, budget.c: what a search shall do, and may cost -------------------------------*/
+
 struct search_settings {
-    uint32_t effort;
+    uint32_t effort; /* one of the two, or neither */
     double recall;
     uint32_t threads;
+    uint32_t timeout_ms; /* 0: any */
+    uint64_t max_scan;   /* 0: any */
+    bool has_mmr;
+    double mmr;
+    uint32_t candidates; /* for mmr; 0: chosen */
+    const char *group;   /* in the arena; NULL: none */
 };
-annex_status settings_parse(const char *options, struct search_settings *settings,
-                            annex_error *error);
+
+annex_status settings_parse(struct arena *arena, const char *options,
+                            struct search_settings *settings, annex_error *error);
+
+enum budget_cut { BUDGET_GOOD = 0, BUDGET_ROWS = 1, BUDGET_TIME = 2 };
+
+struct budget {
+    uint64_t most_rows; /* 0: any */
+    uint64_t rows;      /* looked at */
+    uint64_t started_us, allowed_us;
+    enum budget_cut cut; /* why the answer is not complete */
+};
+
+/* `spent` (may be NULL): by earlier searches that share the budget. */
+void budget_begin(struct budget *budget, const struct search_settings *settings,
+                  const annex_spent *spent);
+uint64_t budget_room(const struct budget *budget);
+/* Looks at the clock. */
+bool budget_is_over(struct budget *budget);
+/* One more row. False: it may not be looked at. */
+bool budget_take_row(struct budget *budget);
+void budget_end(const struct budget *budget, annex_spent *spent);
+
+/* Long work asks so often, by search_poll, whether it is still wanted: ANNEX_CANCELLED. */
+#define SEARCH_POLL_STEPS 8192
+annex_status search_poll(const annex_env *env, annex_error *error);
 
 /* ---- rowkey.c: how a row is named -------------------------------------------------------------*/
 
@@ -377,6 +415,9 @@ void source_fetch_close(struct source_fetch *fetch);
 /* A column of the table, quoted: "docs"."a". */
 annex_status source_column(const struct catalog_index *index, struct arena *arena,
                            const char *column, const char **out, annex_error *error);
+/* "docs"."a" = ?1 AND … */
+annex_status source_key_condition(struct catalog_index *index, struct arena *arena,
+                                  const char **out, annex_error *error);
 /* The key columns: "docs"."a", "docs"."b". */
 annex_status source_key_list(struct catalog_index *index, struct arena *arena, const char **out,
                              annex_error *error);
@@ -447,13 +488,16 @@ struct ranking {
     struct buffer items; /* struct offer, a heap with the worst first while limited */
     size_t n;
     size_t limit;
+    bool sorted; /* no heap any more */
     bool within;
     double radius;
+    const annex_place *after; /* NULL, or only what is behind it */
 };
 
 annex_status ranking_add(struct ranking *ranking, double distance, const struct rowkey *key,
                          annex_error *error);
-struct offer *ranking_sort(struct ranking *ranking);
+/* *items: [ranking->n], in order. Nothing can be added any more. */
+annex_status ranking_sort(struct ranking *ranking, struct offer **items, annex_error *error);
 void ranking_free(struct ranking *ranking);
 
 /* ---- filter.c: rows that may be found ---------------------------------------------------------*/
@@ -473,8 +517,8 @@ struct filter {
 
 /* `table_only`: segments are not used, all keys are wanted. The filter is freed in every case. */
 annex_status filter_resolve(annex_db *db, struct catalog_index *index,
-                            const annex_db_request *request, bool table_only, struct filter *filter,
-                            annex_error *error);
+                            const annex_db_request *request, bool table_only, struct budget *budget,
+                            struct filter *filter, annex_error *error);
 void filter_free(annex_db *db, const struct catalog_index *index, struct filter *filter);
 
 /* ---- scan.c: exact search of rows of the table ------------------------------------------------*/
@@ -485,6 +529,7 @@ struct search {
     struct catalog_index *index;
     const annex_db_request *request;
     struct search_settings settings;
+    struct budget budget;
     struct source_fetch fetch;
     void *query;
     void *vector; /* room for one */
@@ -495,8 +540,14 @@ struct search {
     bool has_skipped; /* the row that the query was taken from */
     struct rowkey skipped;
     struct buffer skipped_bytes;
+    annex_place after; /* of the request */
+    struct buffer after_bytes;
+    bool walked; /* rows may have been missed */
     annex_result *result;
 };
+
+/* Fills the ranking with the nearest rows; `limit` of them unless within a distance. */
+annex_status search_round(struct search *search, size_t limit, annex_error *error);
 
 /* All rows of the table that fulfil the request's condition. */
 annex_status scan_table(struct search *search, annex_error *error);
@@ -510,6 +561,19 @@ annex_status delta_read_range(struct search *search, annex_error *error);
 /* The rows changed since the last sync. */
 annex_status scan_delta(struct search *search, annex_error *error);
 
+/* ---- group.c, diversify.c: rows chosen among those that were found ----------------------------*/
+
+annex_status group_check(const struct search *search, annex_error *error);
+/* The best rows of `wanted` groups, into the ranking. */
+annex_status group_search(struct search *search, size_t wanted, annex_error *error);
+
+#define DIVERSIFY_MOST_ROWS 10000
+annex_status diversify_check(const struct search *search, annex_error *error);
+/* How many rows mmr chooses from. */
+size_t diversify_candidates(const struct search_settings *settings, size_t k);
+/* Leaves k rows in the ranking. */
+annex_status diversify(struct search *search, size_t k, annex_error *error);
+
 /* ---- result.c ---------------------------------------------------------------------------------*/
 
 struct annex_result {
@@ -519,6 +583,8 @@ struct annex_result {
     double *distances;
     annex_value *keys; /* [n x key_columns] */
     const char *plan;
+    bool complete;
+    bool exact;
 };
 
 annex_status result_new(const annex_env *env, annex_result **result, annex_error *error);

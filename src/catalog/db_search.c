@@ -49,6 +49,13 @@ static annex_status part_fetch(void *context, const uint32_t *rows, size_t n, vo
     return ANNEX_OK;
 }
 
+/* annex_search_options.stop */
+static int part_stop(void *context)
+{
+    struct search *search = context;
+    return budget_is_over(&search->budget);
+}
+
 static void part_options(struct search *search, size_t part, struct part_search *context,
                          annex_search_options *options)
 {
@@ -60,6 +67,20 @@ static void part_options(struct search *search, size_t part, struct part_search 
     options->recall = settings->recall;
     if (settings->effort == 0 && settings->recall == 0 && !search->request->has_distance) {
         options->recall = index->definition.recall;
+    }
+    if (search->request->exact) {
+        options->effort = ANNEX_EFFORT_EXACT;
+        options->recall = 0;
+    }
+    if (search->request->has_after) {
+        options->after = &search->after;
+    }
+    if (settings->max_scan > 0) {
+        options->max_scan = budget_room(&search->budget);
+    }
+    if (settings->timeout_ms > 0) {
+        options->stop = part_stop;
+        options->stop_context = search;
     }
     if (search->filter.active) {
         options->allowed = search->filter.allowed[part];
@@ -79,8 +100,20 @@ static annex_status search_offer_hits(struct search *search, const struct catalo
             continue;
         }
         TRY(ranking_add(&search->ranking, hits[i].distance, &key, error));
+        if (i % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1) {
+            TRY(search_poll(&search->db->env, error));
+        }
     }
     return ANNEX_OK;
+}
+
+static void search_count(struct search *search, const annex_search_stats *stats)
+{
+    search->budget.rows += stats->distances;
+    search->walked = search->walked || stats->hops > 0;
+    if (stats->cut > 0 && !budget_is_over(&search->budget)) {
+        search->budget.cut = BUDGET_ROWS;
+    }
 }
 
 static annex_status search_part(struct search *search, size_t i, annex_error *error)
@@ -89,13 +122,20 @@ static annex_status search_part(struct search *search, size_t i, annex_error *er
     const annex_env *env = &search->db->env;
     struct part_search context = {search, part};
     annex_search_options options;
+    annex_search_stats stats = {0};
     annex_hit *hits = NULL;
     size_t n = 0;
     annex_status status = ANNEX_OK;
+    if (budget_room(&search->budget) == 0 && part->slots > 0) {
+        search->budget.cut = BUDGET_ROWS;
+        return ANNEX_OK;
+    }
     part_options(search, i, &context, &options);
+    options.stats = &stats;
     if (search->request->has_distance) {
         TRY(annex_index_within(part->index, search->query, search->request->distance, &options,
                                &hits, &n, error));
+        search_count(search, &stats);
         status = search_offer_hits(search, part, hits, n, error);
         annex_hits_free(part->index, hits, n);
         return status;
@@ -104,6 +144,7 @@ static annex_status search_part(struct search *search, size_t i, annex_error *er
     size_t k = MIN(MIN(search->ranking.limit, part->slots) + search->has_skipped, part->slots);
     TRY(memory_new_raw(env, k, sizeof *hits, &hits, error));
     status = annex_index_search(part->index, search->query, 1, k, &options, hits, &n, error);
+    search_count(search, &stats);
     if (status == ANNEX_OK) {
         status = search_offer_hits(search, part, hits, n, error);
     }
@@ -220,7 +261,8 @@ static annex_status search_plan_segments(struct search *search, annex_error *err
             family = index->parts[i].family;
         }
     }
-    if (settings->effort == ANNEX_EFFORT_EXACT ||
+    if (settings->effort == ANNEX_EFFORT_EXACT || search->request->exact ||
+        search->request->has_after ||
         (search->request->has_distance && settings->effort == 0 && settings->recall == 0)) {
         effort = "effort=exact";
     } else if (settings->effort > 0) {
@@ -248,25 +290,96 @@ static annex_status search_stale(struct search *search, annex_error *error)
                : scan_table(search, error);
 }
 
-static annex_status search_answer(struct search *search, annex_error *error)
+annex_status search_round(struct search *search, size_t limit, annex_error *error)
 {
+    enum { STALE_ROWS = 1 << 18 }; /* rather than to read the table again soon */
     struct catalog_index *index = search->index;
     bool stale = index->stale.message[0] != '\0';
-    TRY(filter_resolve(search->db, index, search->request, stale, &search->filter, error));
+    bool few = search->filter.active && search->filter.few;
+    ranking_free(&search->ranking);
+    if (search->request->goes_on && (stale || few)) {
+        limit = MAX(limit, stale ? (size_t)STALE_ROWS : search->filter.keys.n);
+    }
+    search->ranking.limit = limit;
     if (stale) {
         return search_stale(search, error);
     }
-    if (search->filter.active && search->filter.few) {
+    if (few) {
         TRY(arena_printf(&search->result->arena, &search->result->plan, error,
                          "exact scan of %zu rows%s", search->filter.keys.n,
                          search_filter_name(search->request)));
         return scan_keys(search, &search->filter.keys, error);
     }
     TRY(search_plan_segments(search, error));
+    TRY(scan_delta(search, error)); /* first: what is new should be found within any budget */
     for (size_t i = 0; i < index->n_parts; i++) {
         TRY(search_part(search, i, error));
     }
-    return scan_delta(search, error);
+    return ANNEX_OK;
+}
+
+/* The rounds that it takes, and the choice among what they find. */
+static annex_status search_answer(struct search *search, annex_error *error)
+{
+    const struct search_settings *settings = &search->settings;
+    size_t k = search->request->k;
+    size_t wanted = settings->has_mmr ? diversify_candidates(settings, k) : k;
+    bool stale = search->index->stale.message[0] != '\0';
+    TRY(filter_resolve(search->db, search->index, search->request, stale, &search->budget,
+                       &search->filter, error));
+    if (settings->group != NULL) {
+        TRY(group_search(search, search->request->has_distance ? SIZE_MAX : wanted, error));
+    } else {
+        TRY(search_round(search, wanted, error));
+    }
+    return settings->has_mmr ? diversify(search, k, error) : ANNEX_OK;
+}
+
+/* What the options did, behind what the search did. */
+static annex_status search_plan_options(struct search *search, annex_error *error)
+{
+    const struct search_settings *settings = &search->settings;
+    annex_result *result = search->result;
+    struct arena *arena = &result->arena;
+    if (settings->group != NULL) {
+        TRY(arena_printf(arena, &result->plan, error, "%s group=%s", result->plan,
+                         settings->group));
+    }
+    if (settings->has_mmr) {
+        TRY(arena_printf(arena, &result->plan, error, "%s mmr=%g of %zu", result->plan,
+                         settings->mmr, diversify_candidates(settings, search->request->k)));
+    }
+    if (search->budget.cut == BUDGET_ROWS) {
+        TRY(arena_printf(arena, &result->plan, error, "%s, cut at max_scan=%llu", result->plan,
+                         (unsigned long long)settings->max_scan));
+    } else if (search->budget.cut == BUDGET_TIME) {
+        TRY(arena_printf(arena, &result->plan, error, "%s, cut after %u ms", result->plan,
+                         settings->timeout_ms));
+    }
+    result->complete = search->budget.cut == BUDGET_GOOD;
+    result->exact = !search->walked;
+    return ANNEX_OK;
+}
+
+/* The place that the answer begins behind. */
+static annex_status search_read_after(struct search *search, annex_error *error)
+{
+    const annex_db_request *request = search->request;
+    struct rowkey key = {0};
+    if (!request->has_after) {
+        return ANNEX_OK;
+    }
+    if (request->after_key != NULL) {
+        TRY(rowkey_encode(&search->db->env, search->index->shape, request->after_key,
+                          &search->after_bytes, &key, error));
+    }
+    search->after = (annex_place){.distance = request->after_distance,
+                                  .key = key.integer,
+                                  .key_bytes = key.bytes,
+                                  .n_key_bytes = key.n_bytes,
+                                  .before_keys = request->after_key == NULL};
+    search->ranking.after = &search->after;
+    return ANNEX_OK;
 }
 
 /* Everything between finding the index and the result; the snapshot is held by the caller. */
@@ -274,7 +387,10 @@ static annex_status search_run(struct search *search, annex_error *error)
 {
     const annex_db_request *request = search->request;
     struct catalog_index *index = search->index;
-    TRY(settings_parse(request->options, &search->settings, error));
+    TRY(settings_parse(&search->result->arena, request->options, &search->settings, error));
+    TRY(diversify_check(search, error));
+    TRY(group_check(search, error));
+    budget_begin(&search->budget, &search->settings, request->spent);
     TRY(search_look(search, error));
     if (!definition_is_complete(&index->definition)) {
         TRY(search_learn(search, error));
@@ -286,12 +402,14 @@ static annex_status search_run(struct search *search, annex_error *error)
     }
     search->ranking = (struct ranking){.arena = &search->result->arena,
                                        .env = &search->db->env,
-                                       .limit = request->k,
                                        .within = request->has_distance != 0,
                                        .radius = request->distance};
     TRY(source_fetch_open(search->db, index, &search->fetch, error));
     TRY(search_read_query(search, error));
+    TRY(search_read_after(search, error));
     TRY(search_answer(search, error));
+    TRY(search_plan_options(search, error));
+    budget_end(&search->budget, request->spent);
     return result_fill(search->result, index->shape, &search->ranking, error);
 }
 
@@ -304,6 +422,9 @@ static annex_status request_check(const annex_db_request *request, annex_error *
     }
     if (request->has_distance && request->distance != request->distance) {
         return error_set(error, ANNEX_INVALID, "the distance to search within is NaN");
+    }
+    if (request->has_after && request->after_distance != request->after_distance) {
+        return error_set(error, ANNEX_INVALID, "the distance to begin behind is NaN");
     }
     return ANNEX_OK;
 }
@@ -334,6 +455,7 @@ annex_status annex_db_search(annex_db *db, const char *name, const annex_db_requ
         ranking_free(&search.ranking);
     }
     buffer_free(&db->env, &search.skipped_bytes);
+    buffer_free(&db->env, &search.after_bytes);
     db->host->type->finish(hold);
     if (status != ANNEX_OK) {
         annex_result_free(search.result);

@@ -247,8 +247,8 @@ static size_t edit_distance(const char *a, const char *b)
     return row[n];
 }
 
-static annex_status member_unknown(const char *name, const char *const *known, size_t n_known,
-                                   annex_error *error)
+annex_status option_unknown(const char *name, const char *const *known, size_t n_known,
+                            annex_error *error)
 {
     const char *nearest = NULL;
     size_t best = 4; /* farther names are no help */
@@ -273,8 +273,7 @@ static annex_status member_unknown(const char *name, const char *const *known, s
                      list);
 }
 
-/* Parses text that must be a JSON object. *object is owned by the caller. */
-static annex_status object_parse(const char *text, json_t **object, annex_error *error)
+annex_status options_open(const char *text, json_t **object, annex_error *error)
 {
     json_error_t where;
     *object = json_loads(text, JSON_REJECT_DUPLICATES, &where);
@@ -300,7 +299,7 @@ static annex_status definition_apply(struct arena *arena, const char *text, size
     for (size_t i = 0; i < n_members; i++) {
         known[i] = members[i].name;
     }
-    TRY(object_parse(text, &object, error));
+    TRY(options_open(text, &object, error));
     annex_status status = ANNEX_OK;
     json_object_foreach(object, name, value)
     {
@@ -309,7 +308,7 @@ static annex_status definition_apply(struct arena *arena, const char *text, size
             i++;
         }
         if (i == n_members) {
-            TRY_CLEANUP(member_unknown(name, known, n_members, error));
+            TRY_CLEANUP(option_unknown(name, known, n_members, error));
         }
         struct member_reader reader = {arena, definition, name, error};
         TRY_CLEANUP(members[i].read(&reader, value));
@@ -440,52 +439,6 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
         (void)json_dumpb(object, dumped, bytes, JSON_COMPACT);
         *text = dumped;
     }
-    json_decref(object);
-    return status;
-}
-
-/* ---- options of a search ---------------------------------------------------------------------*/
-
-annex_status settings_parse(const char *options, struct search_settings *settings,
-                            annex_error *error)
-{
-    static const char *const known[] = {"effort", "recall", "threads"};
-    json_t *object = NULL, *value = NULL;
-    const char *name = NULL;
-    memset(settings, 0, sizeof *settings);
-    if (options == NULL || options[strspn(options, " \t\r\n")] == '\0') {
-        return ANNEX_OK;
-    }
-    TRY(object_parse(options, &object, error));
-    annex_status status = ANNEX_OK;
-    struct definition numbers = {0};
-    json_object_foreach(object, name, value)
-    {
-        struct member_reader reader = {NULL, &numbers, name, error};
-        if (strcmp(name, "effort") == 0 && json_is_string(value) &&
-            strcmp(json_string_value(value), "exact") == 0) {
-            settings->effort = ANNEX_EFFORT_EXACT;
-        } else if (strcmp(name, "effort") == 0) {
-            if (!json_is_integer(value) || json_integer_value(value) < 1 ||
-                json_integer_value(value) > 1000000) {
-                TRY_CLEANUP(member_wrong(&reader, "\"exact\" or an integer from 1 to 1000000"));
-            }
-            settings->effort = (uint32_t)json_integer_value(value);
-        } else if (strcmp(name, "recall") == 0) {
-            TRY_CLEANUP(read_recall(&reader, value));
-            settings->recall = numbers.recall;
-        } else if (strcmp(name, "threads") == 0) {
-            TRY_CLEANUP(read_threads(&reader, value));
-            settings->threads = numbers.threads;
-        } else {
-            TRY_CLEANUP(member_unknown(name, known, ARRAY_LENGTH(known), error));
-        }
-    }
-    if (settings->effort > 0 && settings->recall > 0) {
-        status = error_set(error, ANNEX_INVALID,
-                           "give an effort or a recall, not both: a recall chooses the effort");
-    }
-cleanup:
     json_decref(object);
     return status;
 }

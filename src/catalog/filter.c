@@ -71,13 +71,13 @@ static annex_status filter_add(annex_db *db, struct catalog_index *index, struct
 /* Adds the keys that a statement yields. */
 static annex_status filter_collect(annex_db *db, struct catalog_index *index, struct filter *filter,
                                    struct host_statement *statement, bool table_only,
-                                   annex_error *error)
+                                   struct budget *budget, annex_error *error)
 {
     struct buffer buffer = {0};
     annex_value values[ANNEX_MAX_KEY_COLUMNS];
     bool row = true;
     annex_status status = ANNEX_OK;
-    for (;;) {
+    while (!budget_is_over(budget)) {
         struct rowkey key;
         TRY_CLEANUP(db->host->type->step(statement, &row, error));
         if (!row) {
@@ -138,18 +138,24 @@ static bool filter_is_direct(const struct catalog_index *index, const annex_db_r
 
 static annex_status filter_keys(annex_db *db, struct catalog_index *index,
                                 const annex_db_request *request, bool table_only,
-                                struct filter *filter, annex_error *error)
+                                struct budget *budget, struct filter *filter, annex_error *error)
 {
     struct host_statement *statement = NULL;
     annex_status status = filter_prepare(db, index, request, &statement, error);
     for (size_t i = 0; status == ANNEX_OK && i < request->n_keys; i++) {
         const annex_value *value = &request->keys[i];
+        if (i % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1) {
+            TRY_CLEANUP(search_poll(&db->env, error));
+            if (budget_is_over(budget)) {
+                break;
+            }
+        }
         if (filter_is_direct(index, request, value)) {
             struct rowkey key = {.integer = value->integer};
             TRY_CLEANUP(filter_add(db, index, filter, &key, table_only, error));
         } else if (value->type != ANNEX_NULL) {
             TRY_CLEANUP(db->host->type->bind(statement, 1, value, error));
-            TRY_CLEANUP(filter_collect(db, index, filter, statement, table_only, error));
+            TRY_CLEANUP(filter_collect(db, index, filter, statement, table_only, budget, error));
         }
     }
 cleanup:
@@ -158,8 +164,8 @@ cleanup:
 }
 
 annex_status filter_resolve(annex_db *db, struct catalog_index *index,
-                            const annex_db_request *request, bool table_only, struct filter *filter,
-                            annex_error *error)
+                            const annex_db_request *request, bool table_only, struct budget *budget,
+                            struct filter *filter, annex_error *error)
 {
     struct host_statement *statement = NULL;
     *filter = (struct filter){.keys = {.integer = index->shape.integer}};
@@ -169,13 +175,13 @@ annex_status filter_resolve(annex_db *db, struct catalog_index *index,
         return ANNEX_OK;
     }
     if (request->has_keys) {
-        return filter_keys(db, index, request, table_only, filter, error);
+        return filter_keys(db, index, request, table_only, budget, filter, error);
     }
     if (table_only) {
         return ANNEX_OK; /* the scan of the table applies the condition itself */
     }
     TRY(filter_prepare(db, index, request, &statement, error));
-    annex_status status = filter_collect(db, index, filter, statement, table_only, error);
+    annex_status status = filter_collect(db, index, filter, statement, table_only, budget, error);
     db->host->type->finish(statement);
     return status;
 }

@@ -50,6 +50,14 @@ static void ranking_rise(struct offer *items, size_t at)
     items[at] = item;
 }
 
+static bool offer_is_behind(const struct offer *item, const annex_place *place)
+{
+    struct rowkey key = {place->key, place->key_bytes, place->n_key_bytes};
+    return item->distance > place->distance ||
+           (item->distance == place->distance &&
+            (place->before_keys || rowkey_compare(&item->key, &key) > 0));
+}
+
 annex_status ranking_add(struct ranking *ranking, double distance, const struct rowkey *key,
                          annex_error *error)
 {
@@ -58,6 +66,9 @@ annex_status ranking_add(struct ranking *ranking, double distance, const struct 
     bool full = !ranking->within && ranking->n == ranking->limit;
     if (ranking->within ? !(distance <= ranking->radius)
                         : full && (ranking->limit == 0 || offer_compare(&item, &items[0]) >= 0)) {
+        return ANNEX_OK;
+    }
+    if (ranking->after != NULL && !offer_is_behind(&item, ranking->after)) {
         return ANNEX_OK;
     }
     if (key->bytes != NULL) {
@@ -75,16 +86,44 @@ annex_status ranking_add(struct ranking *ranking, double distance, const struct 
     return ANNEX_OK;
 }
 
-struct offer *ranking_sort(struct ranking *ranking)
+/* Takes the worst off the heap again and again, which can be left in between. */
+static annex_status ranking_sort_many(struct ranking *ranking, annex_error *error)
 {
-    if (ranking->n > 0) {
-        qsort(ranking->items.data, ranking->n, sizeof(struct offer), offer_order);
+    struct offer *items = (struct offer *)ranking->items.data;
+    for (size_t i = 1; ranking->within && i < ranking->n; i++) {
+        ranking_rise(items, i);
+        if (i % SEARCH_POLL_STEPS == 0) {
+            TRY(search_poll(ranking->env, error));
+        }
     }
-    return (struct offer *)ranking->items.data;
+    for (size_t end = ranking->n - 1; end > 0; end--) {
+        struct offer last = items[end];
+        items[end] = items[0];
+        ranking_sink(items, end, last);
+        if (end % SEARCH_POLL_STEPS == 0) {
+            TRY(search_poll(ranking->env, error));
+        }
+    }
+    return ANNEX_OK;
+}
+
+annex_status ranking_sort(struct ranking *ranking, struct offer **items, annex_error *error)
+{
+    enum { MANY = 1 << 16 };
+    bool many = ranking->n > MANY && !ranking->sorted;
+    *items = (struct offer *)ranking->items.data;
+    if (many) {
+        TRY(ranking_sort_many(ranking, error));
+    } else if (ranking->n > 0 && !ranking->sorted) {
+        qsort(*items, ranking->n, sizeof(struct offer), offer_order);
+    }
+    ranking->sorted = true;
+    return ANNEX_OK;
 }
 
 void ranking_free(struct ranking *ranking)
 {
     buffer_free(ranking->env, &ranking->items);
     ranking->n = 0;
+    ranking->sorted = false;
 }

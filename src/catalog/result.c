@@ -11,6 +11,7 @@ annex_status result_new(const annex_env *env, annex_result **result, annex_error
     made->env = *env;
     made->arena.env = &made->env;
     made->plan = "";
+    made->complete = made->exact = true;
     *result = made;
     return ANNEX_OK;
 }
@@ -18,13 +19,17 @@ annex_status result_new(const annex_env *env, annex_result **result, annex_error
 annex_status result_fill(annex_result *result, struct rowkey_shape shape, struct ranking *ranking,
                          annex_error *error)
 {
-    const struct offer *items = ranking_sort(ranking);
+    struct offer *items = NULL;
     struct arena *arena = &result->arena;
     result->key_columns = shape.n_columns;
+    TRY(ranking_sort(ranking, &items, error));
     TRY(arena_new(arena, ranking->n, sizeof *result->distances, &result->distances, error));
     TRY(arena_new(arena, ranking->n * shape.n_columns, sizeof *result->keys, &result->keys, error));
     for (size_t i = 0; i < ranking->n; i++) {
         result->distances[i] = items[i].distance;
+        if (i % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1) {
+            TRY(search_poll(&result->env, error));
+        }
         TRY(rowkey_decode(shape, &items[i].key, arena, &result->keys[i * shape.n_columns], error));
     }
     result->n = ranking->n;
@@ -56,6 +61,16 @@ annex_value annex_result_key(const annex_result *result, size_t i, size_t column
 const char *annex_result_plan(const annex_result *result)
 {
     return result->plan;
+}
+
+int annex_result_complete(const annex_result *result)
+{
+    return result->complete;
+}
+
+int annex_result_exact(const annex_result *result)
+{
+    return result->exact;
 }
 
 void annex_result_free(annex_result *result)

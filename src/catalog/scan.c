@@ -33,12 +33,12 @@ annex_status scan_table(struct search *search, annex_error *error)
     annex_status status = ANNEX_OK;
     do {
         TRY_CLEANUP(view.next(view.context, &batch, error));
-        for (size_t i = 0; i < batch.n; i++) {
+        for (size_t i = 0; i < batch.n && budget_take_row(&search->budget); i++) {
             struct rowkey key = rowkey_set_at(&rows.batch, i);
             const char *vector = (const char *)batch.vectors + i * rows.reader.bytes;
             TRY_CLEANUP(scan_offer(search, &key, vector, error));
         }
-    } while (batch.n > 0);
+    } while (batch.n > 0 && search->budget.cut == BUDGET_GOOD);
     if (rows.left_out > 0) {
         log_message(&search->db->env, ANNEX_LOG_WARNING, "%s; %llu rows were left out",
                     rows.first_left_out, (unsigned long long)rows.left_out);
@@ -50,7 +50,7 @@ cleanup:
 
 annex_status scan_keys(struct search *search, const struct rowkey_set *keys, annex_error *error)
 {
-    for (size_t i = 0; i < keys->n; i++) {
+    for (size_t i = 0; i < keys->n && budget_take_row(&search->budget); i++) {
         struct rowkey key = rowkey_set_at(keys, i);
         enum vector_state state = VECTOR_NONE;
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
@@ -85,6 +85,9 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
         if (delta->states.data[i] == DELTA_PRESENT) {
             continue;
         }
+        if (budget_is_over(&search->budget)) {
+            break;
+        }
         struct rowkey key = rowkey_set_at(&delta->keys, i);
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
         delta->states.data[i] = DELTA_ABSENT;
@@ -112,6 +115,9 @@ static annex_status delta_rank(struct search *search, bool *gone, annex_error *e
         if (delta->states.data[i] == DELTA_PRESENT && delta_may_be_found(search, i)) {
             struct rowkey key = rowkey_set_at(&delta->keys, i);
             const char *vector = delta->vectors.data + i * bytes;
+            if (!budget_take_row(&search->budget)) {
+                break;
+            }
             if (!scan_is_skipped(search, &key)) {
                 TRY_CLEANUP(ranking_add(&found, measure_distance_to_unit(&search->measure, vector),
                                         &key, error));
@@ -156,6 +162,9 @@ annex_status scan_delta(struct search *search, annex_error *error)
         enum vector_state state = VECTOR_NONE;
         if (!delta_may_be_found(search, i)) {
             continue;
+        }
+        if (!budget_take_row(&search->budget)) {
+            break;
         }
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
         if (state == VECTOR_GOOD) {

@@ -37,9 +37,9 @@ annex_status source_key_list(struct catalog_index *index, struct arena *arena, c
     return ANNEX_OK;
 }
 
-/* "docs"."a" = ?1 AND ...; the first term uses the column's index, the second one its bytes. */
-static annex_status source_key_condition(struct catalog_index *index, struct arena *arena,
-                                         const char **out, annex_error *error)
+/* The first term uses the column's index, the second one its bytes. */
+annex_status source_key_condition(struct catalog_index *index, struct arena *arena,
+                                  const char **out, annex_error *error)
 {
     *out = "";
     for (size_t i = 0; i < index->shape.n_columns; i++) {
