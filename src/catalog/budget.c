@@ -5,7 +5,7 @@
  *
  * Invariant: what several searches share (annex_spent) counts the time inside of them only.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 #include <time.h>
 

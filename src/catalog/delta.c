@@ -4,7 +4,7 @@
  *
  * Invariant: what is not found here stays unread, and is looked up by its key.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 /* Fewer rows are looked up one by one; so are rows among which others lie than were changed. */
 enum { RANGE_LEAST_ROWS = 32, RANGE_MOST_SPREAD = 4 };

@@ -6,7 +6,7 @@
  * nearest row chosen before. The first is the nearest; of equal ones the nearer. What was chosen is
  * answered nearest first, as every answer is.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 #include <math.h>
 

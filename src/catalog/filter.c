@@ -5,7 +5,7 @@
  * they mean everywhere else. A few rows are kept as keys and read from the table afterwards; many
  * become bitmaps over the rows of the segments and over the delta.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 static bool filter_has_where(const annex_db_request *request)
 {

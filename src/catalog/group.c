@@ -5,7 +5,7 @@
  * GROUP BY makes one, by the bytes of texts: 1 and 1.0 are one value, and NULL is a group of its
  * own.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 struct grouping {
     struct search *search;

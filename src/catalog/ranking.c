@@ -5,7 +5,7 @@
  * good enough costs one comparison. The bytes of keys that were accepted are kept in the arena,
  * also of those that were pushed out again: k log n of them, not n.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /*
  * result.c - the answer of a search: keys as values, distances, and a line on how it was found.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 annex_status result_new(const annex_env *env, annex_result **result, annex_error *error)
 {

@@ -4,7 +4,7 @@
  *
  * Invariant: a row that is offered was read from the table in the snapshot of the search.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 /* Vectors of changed rows are kept between searches up to this size. */
 enum { DELTA_KEPT_BYTES = 64 << 20 };

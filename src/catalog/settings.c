@@ -1,7 +1,7 @@
 /*
  * settings.c - the options of a search: JSON as a person writes it.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 #include <jansson.h>
 
