@@ -201,6 +201,59 @@ static void functions_rename(sqlite3_context *context, int n, sqlite3_value **ar
 
 /* ---- Reading ----------------------------------------------------------------------------------*/
 
+/* One sentence that begins with the state and, when there is something to do, ends in what to run.
+ */
+static char *functions_status_text(const annex_db_index *index)
+{
+    bool main = sqlite3_stricmp(index->schema, "main") == 0;
+    char *text = NULL;
+    char *name = sqlite3_mprintf("%s%s%s", main ? "" : index->schema, main ? "" : ".", index->name);
+
+    if (strcmp(index->state, "stale") == 0) {
+        text = sqlite3_mprintf("stale: %s", index->reason);
+    } else if (name != NULL && strcmp(index->state, "delta") == 0) {
+        bool one = index->delta_rows == 1;
+
+        text = sqlite3_mprintf("delta: %llu row%s of table %s changed since the last sync and %s "
+                               "searched by %s; to take %s in, run annex_sync(%Q)",
+                               (unsigned long long)index->delta_rows, one ? "" : "s", index->table,
+                               one ? "is" : "are", one ? "itself" : "themselves",
+                               one ? "it" : "them", name);
+    } else if (name != NULL) {
+        text = sqlite3_mprintf("fresh: index %s holds all %llu rows of column %s of table %s", name,
+                               (unsigned long long)index->rows, index->column, index->table);
+    }
+    sqlite3_free(name);
+    return text;
+}
+
+static void functions_status(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct call call;
+    annex_db_index *list = NULL;
+    size_t count = 0;
+    bool found = false;
+
+    (void)n;
+    if (!call_begin(&call, context, 1, arguments, index_names)) {
+        return;
+    }
+    annex_status status = annex_db_list(call.annex, &list, &count, &call.error);
+    for (size_t i = 0; i < count && !found; i++) {
+        if (call_names_index(call.texts[0], &list[i])) {
+            sqlite3_result_text(context, functions_status_text(&list[i]), -1, sqlite3_free);
+            found = true;
+        }
+    }
+    annex_db_list_free(call.annex, list, count);
+    if (status == ANNEX_OK && !found) {
+        connection_refuse(&call.error, "there is no index %s; annex_indexes lists those there are",
+                          call.texts[0]);
+        status = ANNEX_NOT_FOUND;
+    }
+    call_end(&call, status);
+}
+
 /* ANNEX_NOT_FOUND may mean the row or the index; only the second is an error in SQL. */
 static bool functions_index_exists(struct call *call)
 {
@@ -250,6 +303,7 @@ const struct function index_functions[] = {
     {"annex_check", 1, 1, SQLITE_DIRECTONLY, functions_check},
     {"annex_drop", 1, 1, SQLITE_DIRECTONLY, functions_drop},
     {"annex_rename", 2, 2, SQLITE_DIRECTONLY, functions_rename},
+    {"annex_status", 1, 1, 0, functions_status},
     {"annex_vector", 2, 1 + ANNEX_MAX_KEY_COLUMNS, 0, functions_vector},
     {NULL, 0, 0, 0, NULL},
 };

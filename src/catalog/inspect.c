@@ -276,9 +276,10 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
     if (found.state == HOST_LOG_GOOD) {
         TRY_CLEANUP(inspect_follow_columns(db, index, &found, &scratch, error));
     } else {
-        TRY_CLEANUP(arena_printf(
-            &scratch, &what, error, "%s %s, so that changes of table %s may have been missed",
-            found.what, found.state == HOST_LOG_MISSING ? "is gone" : "was changed", index->table));
+        const char *how = found.state == HOST_LOG_MISSING ? "is gone" : "was changed";
+        TRY_CLEANUP(arena_printf(&scratch, &what, error,
+                                 "%s %s, so that index %s may not have all rows of table %s",
+                                 found.what, how, index->name, index->table));
         say_stale(index, what, catalog_call(index, "annex_sync", call));
     }
     status = inspect_table_if_new(db, index, &scratch, error);
