@@ -12,6 +12,7 @@ directory. Fails when there is any other difference.
 
 import argparse
 import math
+import os
 import random
 import sqlite3
 import struct
@@ -21,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 PACKAGE = "sqlite-vec==0.1.9"
+PYTHON = "/usr/bin/python3"  # some others are built without extensions for SQLite
 ONE = ("vec_f32", "vec_int8", "vec_bit", "vec_length", "vec_type", "vec_to_json", "vec_normalize",
        "vec_quantize_binary", "vec_each")
 TWO = ("vec_add", "vec_sub", "vec_distance_l2", "vec_distance_l1", "vec_distance_cosine",
@@ -150,6 +152,8 @@ def compare(library, peer, cases, seed):
 
 
 def main():
+    if not hasattr(sqlite3.Connection, "enable_load_extension") and sys.executable != PYTHON:
+        os.execv(PYTHON, [PYTHON, *sys.argv])
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--build", default="build", help="build directory (build)")
     parser.add_argument("--cases", type=int, default=20_000)
