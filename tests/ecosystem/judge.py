@@ -11,12 +11,14 @@ K = 10
 GRAPH_SHARE = 0.9  # of the true neighbours, over all queries, at the default effort of a graph
 
 
-def distances(metric, rows, query):
-    rows, query = rows.astype(numpy.float64), query.astype(numpy.float64)
+def distances(metric, rows, queries):
+    """[query][row]"""
+    rows, queries = rows.astype(numpy.float64), queries.astype(numpy.float64)
+    products = queries @ rows.T
+    of_rows, of_queries = (rows * rows).sum(axis=1), (queries * queries).sum(axis=1)[:, None]
     if metric == "cosine":
-        lengths = numpy.linalg.norm(rows, axis=1) * numpy.linalg.norm(query)
-        return 1 - rows @ query / lengths
-    return numpy.sqrt(((rows - query) ** 2).sum(axis=1))
+        return 1 - products / numpy.sqrt(of_rows * of_queries)
+    return numpy.sqrt(numpy.maximum(of_rows + of_queries - 2 * products, 0))
 
 
 def read_table(db, index):
@@ -32,8 +34,8 @@ def wrong_answers(db, index, queries):
     keys, vectors = list(rows), numpy.array(list(rows.values()))
     columns = ", ".join(["key", "key2", "key3"][: index["keys"].count(",") + 1])
     wrong, found, wanted = [], 0, 0
-    for number, query in enumerate(queries):
-        true = distances(index["metric"], vectors, query)
+    all_true = distances(index["metric"], vectors, queries)
+    for number, (query, true) in enumerate(zip(queries, all_true)):
         of_key = dict(zip(keys, true))
         nearest = numpy.sort(true)[:K]
         for options in ('{"effort":"exact"}', None):
@@ -76,7 +78,7 @@ def report(extension, queries, database, repair):
     that takes the name of an index."""
     with sqlite3.connect(f"file:{queries}?mode=ro", uri=True) as source:
         rows = source.execute("SELECT embedding FROM queries WHERE id IN (1, 17, 25, 30, 38)")
-        queries = [numpy.frombuffer(row[0], "<f4") for row in rows]
+        queries = numpy.array([numpy.frombuffer(row[0], "<f4") for row in rows])
     db = sqlite3.connect(database, isolation_level=None)
     integrity = db.execute("PRAGMA integrity_check").fetchone()[0]
     db.enable_load_extension(True)

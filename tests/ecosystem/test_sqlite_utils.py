@@ -8,146 +8,135 @@ import pytest
 from conftest import EXTENSION, find_program, judge, run, run_python, with_annex
 
 
-def utils(*arguments, stdin=None):
-    return run(find_program("sqlite-utils"), *arguments, stdin=stdin)
+COMMANDS = """
+import json, sys
+from sqlite_utils.cli import cli
+for arguments in json.load(sys.stdin):
+    cli.main(arguments, standalone_mode=False)
+"""
 
 
-def blob_json(path, query):
-    """The embedding of a query as sqlite-utils writes blobs in JSON."""
-    sql = f"SELECT embedding FROM queries WHERE id = {query}"
-    return json.loads(utils("query", path, sql))[0]["embedding"]
+def utils(*commands):
+    """Runs commands, each a list of the words after `sqlite-utils`, one after the other."""
+    words = [[str(word) for word in command] for command in commands]
+    return run(find_program("python"), "-c", COMMANDS, stdin=json.dumps(words))
 
 
-def rows_json(path, *keys):
-    return json.dumps([
-        {"id": key, "word": f"word {key}", "embedding": blob_json(path, 1 + key % 40)}
-        for key in keys
-    ])
+@pytest.fixture
+def rows_file(wordnet):
+    """Makes a file of rows with these keys, whose blobs are written as sqlite-utils does."""
+    vectors = json.loads(utils(["query", wordnet, "SELECT embedding FROM queries"]))
+
+    def make(*keys):
+        path = wordnet.with_name("rows.json")
+        path.write_text(json.dumps([
+            {"id": key, "word": f"word {key}", **vectors[key % len(vectors)]} for key in keys
+        ]))
+        return path
+
+    return make
 
 
-@pytest.mark.parametrize("option", ["--replace", "--ignore", "--alter"])
-def test_inserted_rows_are_found(wordnet, option):
-    utils("insert", wordnet, "synsets", "-", "--pk", "id", option,
-          stdin=rows_json(wordnet, *((5, 6) if option != "--alter" else ()), 7001, 7002))
-    judge(wordnet, "delta", delta_rows=4 if option == "--replace" else 2, rows=3496)
+def test_the_command_inserts_and_upserts(wordnet, rows_file):
+    insert = ["insert", wordnet, "synsets", rows_file(5, 6, 7001, 7002), "--pk", "id"]
+    run(find_program("sqlite-utils"), *insert, "--ignore")
+    judge(wordnet, "delta", delta_rows=2, rows=3496)
+    utils([*insert, "--replace", "--alter"])
+    judge(wordnet, "delta", delta_rows=4, rows=3496)
+    (wordnet.with_name("ids.json")).write_text('[{"id": 20}, {"id": 21}]')
+    utils(["upsert", wordnet, "synsets", rows_file(8, 7003), "--pk", "id"],
+          ["query", wordnet, "UPDATE synsets SET embedding = :e WHERE id = 9", "-p", "e", ""],
+          ["query", wordnet, "DELETE FROM synsets WHERE id IN (10, 9)"],
+          ["bulk", wordnet, "UPDATE synsets SET embedding = NULL WHERE id = :id",
+           wordnet.with_name("ids.json")])
+    judge(wordnet, "delta", delta_rows=6, rows=3493)
 
 
-def test_upserted_and_updated_rows_are_found(wordnet):
-    utils("upsert", wordnet, "synsets", "-", "--pk", "id", stdin=rows_json(wordnet, 5, 7001))
-    utils("query", wordnet, "UPDATE synsets SET embedding = :e WHERE id = 9", "-p", "e", "")
-    utils("query", wordnet, "DELETE FROM synsets WHERE id IN (10, 9)")
-    utils("bulk", wordnet, "UPDATE synsets SET embedding = NULL WHERE id = :id", "-",
-          stdin='[{"id": 20}, {"id": 21}]')
-    judge(wordnet, "delta", delta_rows=6, rows=3491)
-
-
-TRANSFORMS = [
+@pytest.mark.parametrize("arguments", [
     ["--drop", "gloss", "--rename", "word", "lemma"],
     ["--not-null", "word", "--default", "pos", "noun", "--strict"],
-    ["-o", "embedding", "-o", "id"],
-]
-
-
-@pytest.mark.parametrize("arguments", TRANSFORMS, ids=" ".join)
+    ["--pk-none"],
+], ids=" ".join)
 def test_transform_drops_the_triggers_and_the_index_says_so(wordnet, arguments):
-    utils("transform", wordnet, "synsets", *arguments)
-    utils("query", wordnet, "DELETE FROM synsets WHERE id < 11")
+    utils(["transform", wordnet, "synsets", *arguments],
+          ["query", wordnet, "DELETE FROM synsets WHERE id < 11"])
     judge(wordnet, "stale", reason="are gone; run annex_sync", rows=3484)
-    utils("query", wordnet, "DELETE FROM synsets WHERE id < 21")
+    utils(["query", wordnet, "DELETE FROM synsets WHERE id < 21"])
     judge(wordnet, "delta", delta_rows=10)
 
 
-def test_transform_to_another_key_is_a_stale_index_that_follows(wordnet):
-    """The key column of the index stays `id`, which is now an ordinary column."""
-    utils("transform", wordnet, "synsets", "--pk-none")
-    judge(wordnet, "stale", reason="are gone; run annex_sync")
-
-
 def test_columns_are_added_converted_and_extracted(wordnet):
-    utils("add-column", wordnet, "synsets", "lang", "text", "--not-null-default", "en")
-    utils("convert", wordnet, "synsets", "word", "value.upper()")
-    utils("create-index", wordnet, "synsets", "word")
+    utils(["add-column", wordnet, "synsets", "lang", "text", "--not-null-default", "en"],
+          ["convert", wordnet, "synsets", "word", "value.upper()"],
+          ["convert", wordnet, "synsets", "word", "value[::-1]", "--output", "reversed"],
+          ["create-index", wordnet, "synsets", "word"])
     judge(wordnet, "fresh")
-    utils("convert", wordnet, "synsets", "word", "value[::-1]", "--output", "reversed")
-    utils("extract", wordnet, "synsets", "pos", "--table", "parts")
+    utils(["convert", wordnet, "synsets", "embedding", "value[:-4] + bytes(4)",
+           "--where", "id % 10 = 0"])
+    judge(wordnet, "delta", delta_rows=349)
+    utils(["extract", wordnet, "synsets", "pos", "--table", "parts"],
+          ["add-foreign-key", wordnet, "synsets", "lang", "parts", "id"],
+          ["index-foreign-keys", wordnet])
     judge(wordnet, "stale", reason="are gone; run annex_sync")
-    utils("add-foreign-key", wordnet, "synsets", "lang", "parts", "id")
-    utils("index-foreign-keys", wordnet)
-    judge(wordnet, "stale", reason="are gone; run annex_sync")
-
-
-def test_converted_vectors_are_found(wordnet):
-    utils("convert", wordnet, "synsets", "embedding", "value[:-4] + bytes(4)",
-          "--where", "id % 10 = 0")
-    judge(wordnet, "delta")
 
 
 def test_tables_are_renamed_and_duplicated(wordnet):
-    utils("rename-table", wordnet, "synsets", "words")
-    utils("duplicate", wordnet, "words", "copy")
+    utils(["rename-table", wordnet, "synsets", "words"], ["duplicate", wordnet, "words", "copy"])
     judge(wordnet, "fresh", table="words")
-    utils("query", wordnet, "DELETE FROM words WHERE id < 11")
-    utils("query", wordnet, "DELETE FROM copy")
+    utils(["query", wordnet, "DELETE FROM words WHERE id < 11"],
+          ["query", wordnet, "DELETE FROM copy"])
     judge(wordnet, "delta", table="words", delta_rows=10)
 
 
-def test_a_table_that_is_dropped_and_inserted_anew_is_stale(wordnet):
-    rows = utils("query", wordnet, "SELECT id, word, embedding FROM synsets WHERE id < 500")
-    utils("drop-table", wordnet, "synsets")
-    utils("insert", wordnet, "synsets", "-", "--pk", "id", stdin=rows)
+def test_a_table_that_is_dropped_and_inserted_anew_is_stale(wordnet, rows_file):
+    rows = rows_file(*range(1, 500))
+    utils(["drop-table", wordnet, "synsets"],
+          ["insert", wordnet, "synsets", rows, "--pk", "id"])
     judge(wordnet, "stale", reason="are gone; run annex_sync", rows=499)
+    utils(["insert", wordnet, "synsets", rows, "--pk", "id", "--truncate"])
+    judge(wordnet, "delta", delta_rows=499, rows=499)
 
 
-def test_truncate_and_refill_is_found(wordnet):
-    rows = utils("query", wordnet, "SELECT id, word, embedding FROM synsets WHERE id < 500")
-    utils("insert", wordnet, "synsets", "-", "--pk", "id", "--truncate", stdin=rows)
-    judge(wordnet, "delta", rows=499)
-
-
-def test_full_text_search_lives_on_the_same_table(wordnet):
-    utils("enable-fts", wordnet, "synsets", "word", "gloss", "--create-triggers")
-    utils("insert", wordnet, "synsets", "-", "--pk", "id", "--replace",
-          stdin=rows_json(wordnet, 5, 7001))
+def test_full_text_search_lives_on_the_same_table(wordnet, rows_file):
+    found = utils(["enable-fts", wordnet, "synsets", "word", "gloss", "--create-triggers"],
+                  ["insert", wordnet, "synsets", rows_file(5, 7001), "--pk", "id", "--replace"],
+                  ["search", wordnet, "synsets", "word 7001", "-c", "id"])
+    assert json.loads(found) == [{"id": 7001}]
     judge(wordnet, "delta", delta_rows=2, rows=3495)
-    assert json.loads(utils("search", wordnet, "synsets", "word 7001"))[0]["id"] == 7001
-    utils("rebuild-fts", wordnet)
-    utils("optimize", wordnet)
-    utils("disable-fts", wordnet, "synsets")
+    utils(["rebuild-fts", wordnet], ["optimize", wordnet], ["disable-fts", wordnet, "synsets"])
     judge(wordnet, "fresh")
 
 
 def test_maintenance_changes_nothing(wordnet, tmp_path):
-    utils("enable-wal", wordnet)
-    utils("enable-counts", wordnet, "synsets")
-    utils("query", wordnet, "DELETE FROM synsets WHERE id = 1")
-    for command in ("vacuum", "analyze", "optimize", "reset-counts", "disable-wal"):
-        utils(command, wordnet)
-    utils("analyze-tables", wordnet, "--save")
-    utils("schema", wordnet)
-    assert len(json.loads(utils("triggers", wordnet))) == 6 + 2  # of Annex, and of _counts
+    utils(["enable-wal", wordnet], ["enable-counts", wordnet, "synsets"],
+          ["query", wordnet, "DELETE FROM synsets WHERE id = 1"], ["vacuum", wordnet],
+          ["analyze", wordnet], ["optimize", wordnet], ["reset-counts", wordnet],
+          ["analyze-tables", wordnet, "synsets", "--save"], ["schema", wordnet])
+    triggers = json.loads(utils(["triggers", wordnet]))
+    assert len(triggers) == 6 + 2  # of Annex, and of _counts
+    dump = utils(["disable-wal", wordnet], ["dump", wordnet])
     judge(wordnet, "delta", delta_rows=1)
-    run(find_program("sqlite3"), tmp_path / "loaded.db", stdin=utils("dump", wordnet))
-    judge(tmp_path / "loaded.db", "fresh")
+    run(find_program("sqlite3"), tmp_path / "loaded.db", stdin=dump[dump.index("BEGIN") :])
+    judge(tmp_path / "loaded.db", "delta", delta_rows=1)
 
 
 def test_memory_reads_the_tables_and_leaves_the_file_alone(wordnet, tmp_path):
     (tmp_path / "ids.csv").write_text("id,note\n30,x\n")
-    answer = utils("memory", tmp_path / "ids.csv", "--attach", "w", wordnet,
-                   "--load-extension", EXTENSION, """
+    answer = utils(["memory", tmp_path / "ids.csv", "--attach", "w", wordnet,
+                    "--load-extension", EXTENSION, """
         SELECT s.word FROM ids, w.queries AS q ON q.id = ids.id,
                annex_search('w.flat_idx', q.embedding, 1) AS a
-          JOIN w.synsets AS s ON s.id = a.key""")
+          JOIN w.synsets AS s ON s.id = a.key"""])
     assert json.loads(answer) == [{"word": "lake"}]
     judge(wordnet, "fresh")
 
 
 def test_command_with_annex_loaded_reads_and_syncs(wordnet):
     load = ["--load-extension", EXTENSION]
-    utils("query", wordnet, "DELETE FROM synsets WHERE id < 4")
-    rows = utils("query", wordnet, "SELECT name, state, delta_rows FROM annex_indexes", *load)
-    assert json.loads(rows) == [{"name": name, "state": "delta", "delta_rows": 3}
-                                for name in ("flat_idx", "graph_idx")]
-    utils("query", wordnet, "SELECT annex_sync(name) FROM annex_indexes", *load)
+    rows = utils(["query", wordnet, "SELECT state, reason FROM annex_indexes LIMIT 1", *load])
+    assert json.loads(rows) == [{"state": "fresh", "reason": ""}]
+    utils(["query", wordnet, "DELETE FROM synsets WHERE id < 4"],
+          ["query", wordnet, "SELECT annex_sync(name) FROM annex_indexes", *load])
     judge(wordnet, "fresh", rows=3491)
 
 
