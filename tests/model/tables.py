@@ -187,7 +187,8 @@ class World:
         self.processes = processes
         self.next_index = 0
         self.table = "docs"
-        self.indexes = [self.index(rng) for _ in range(1 if self.space > 400 else rng.choice([1, 1, 2, 3]))]
+        n = 1 if self.space > 400 else rng.choice([1, 1, 2, 3])
+        self.indexes = [self.index(rng) for _ in range(n)]
 
     def index(self, rng):
         """A new index: what annex_create is told, and what the model needs to know of it."""
