@@ -215,7 +215,15 @@ static annex_status catalog_load(annex_db *db, const char *schema, const char *n
     index->parts_expected = host_integer(db->host, row, 5);
     annex_status status = host_text(db->host, row, 4, &index->arena, &text, error);
     TRY_CLEANUP(status);
-    TRY_CLEANUP(definition_read(&index->arena, text, &index->definition, error));
+    annex_error why = {ANNEX_OK, ""};
+    status = definition_read(&index->arena, text, &index->definition, &why);
+    if (status != ANNEX_OK) {
+        char call[CALL_TEXT_BYTES];
+        bool damaged = status == ANNEX_DAMAGED;
+        TRY_CLEANUP(error_set(error, status, "%s%s%s%s", why.message, damaged ? "; run " : "",
+                              damaged ? catalog_call(index, "annex_drop", call) : "",
+                              damaged ? " and create it again" : ""));
+    }
     TRY_CLEANUP(catalog_name(db, index, error));
     TRY_CLEANUP(catalog_read_parts(db, index, error));
     *out = index;

@@ -392,6 +392,7 @@ struct source_rows {
     struct source_fetch fetch;
     size_t next_key;
     bool finished;
+    bool again;              /* the row under the statement begins the next batch */
     bool strict;             /* a bad row is an error; otherwise it is left out */
     uint64_t rows, left_out; /* of this pass */
     char first_left_out[ANNEX_ERROR_BYTES];

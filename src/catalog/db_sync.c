@@ -311,6 +311,7 @@ static annex_status sync_write(struct sync_work *work, annex_error *error)
     }
     TRY(log_trim(db, index, error));
     index->definition.table = index->table; /* it may have been renamed */
+    index->definition.integer_key = index->shape.integer;
     return schema_update_index(db, index, error);
 }
 
@@ -384,6 +385,11 @@ static annex_status sync_begin(annex_db *db, const char *name, struct catalog_in
     struct host_statement *hold = NULL;
     TRY(db->host->type->begin(db->host, error));
     annex_status status = catalog_open(db, name, index, &hold, error);
+    if (status == ANNEX_OK) { /* once more from the catalog: somebody may have edited it */
+        catalog_forget(*index);
+        db->host->type->finish(hold);
+        status = catalog_open(db, name, index, &hold, error);
+    }
     db->host->type->finish(hold);
     if (status == ANNEX_OK && db->host->type->read_only(db->host, (*index)->schema)) {
         status = error_set(error, ANNEX_READ_ONLY,

@@ -378,9 +378,7 @@ annex_status definition_read(struct arena *arena, const char *text, struct defin
                     definition->table[0] != '\0' && definition->column[0] != '\0' &&
                     (!definition->integer_key || definition->n_keys == 1);
     if (status != ANNEX_OK || !complete) {
-        return error_set(error, ANNEX_DAMAGED,
-                         "the definition in annex_index is damaged: %s; drop the index and create "
-                         "it again",
+        return error_set(error, ANNEX_DAMAGED, "the definition in annex_index is damaged: %s",
                          status != ANNEX_OK ? why.message : "table, column or key is missing");
     }
     return ANNEX_OK;

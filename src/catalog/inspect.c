@@ -128,18 +128,20 @@ static void inspect_close_segments(annex_db *db, struct catalog_index *index)
     index->delta.loaded = false;
 }
 
+/* The shape is that of the table now; the definition says what segments were built with. */
 static void inspect_take_key(annex_db *db, struct catalog_index *index, bool integer_key)
 {
     char what[KEY_TEXT_BYTES + 200], call[CALL_TEXT_BYTES];
-    if (index->definition.integer_key == integer_key) {
-        return;
+    if (index->shape.integer != integer_key) {
+        index->shape.integer = integer_key;
+        inspect_close_segments(db, index);
     }
-    index->definition.integer_key = integer_key;
-    index->shape.integer = integer_key;
-    inspect_close_segments(db, index);
-    snprintf(what, sizeof what, "the key %.60s of table %.60s has another type than in the index",
-             index->definition.keys[0], index->table);
-    say_stale(index, what, catalog_call(index, "annex_sync", call));
+    if (index->definition.integer_key != integer_key) {
+        snprintf(what, sizeof what,
+                 "the key %.60s of table %.60s has another type than in the index",
+                 index->definition.keys[0], index->table);
+        say_stale(index, what, catalog_call(index, "annex_sync", call));
+    }
 }
 
 /* The table cannot be watched as it is now: `why` says so. */
@@ -195,7 +197,6 @@ static annex_status inspect_columns(annex_db *db, struct catalog_index *index,
                                     struct arena *scratch, annex_error *error)
 {
     const struct definition *definition = &index->definition;
-    struct host_statement *statement = NULL;
     const char *columns = NULL, *column = NULL;
     char call[CALL_TEXT_BYTES];
     annex_error why = {ANNEX_OK, ""};
@@ -204,9 +205,9 @@ static annex_status inspect_columns(annex_db *db, struct catalog_index *index,
         TRY(source_column(index, scratch, definition->watched[i], &column, error));
         TRY(arena_printf(scratch, &columns, error, "%s, %s", columns, column));
     }
+    /* It is run, not only prepared: a statement kept from before may know the old columns. */
     annex_status status =
-        host_prepare(db->host, &statement, &why, "SELECT %s FROM %s", columns, index->table_sql);
-    db->host->type->finish(statement);
+        host_run(db->host, &why, "SELECT %s FROM %s LIMIT 0", columns, index->table_sql);
     if (status == ANNEX_HOST) {
         return error_set(error, ANNEX_NOT_FOUND,
                          "index %s does not fit its table any more: %s does not have all of its "

@@ -254,6 +254,10 @@ static annex_status source_take_row(struct source_rows *rows, annex_error *error
     }
     TRY(status);
     TRY(rowkey_set_add(&rows->db->env, &rows->batch, &key, &position, &added, error));
+    if (!added && rows->index->beyond_sync) { /* a key that is not unique: both are rows */
+        rows->again = true;
+        return ANNEX_OK;
+    }
     if (!added) {
         error_set(&why, ANNEX_INVALID, "its key names two rows");
         return source_bad_row(rows, values, &why, error);
@@ -266,6 +270,11 @@ static annex_status source_next_scanned(struct source_rows *rows, bool *more, an
     if (rows->finished) {
         *more = false;
         return ANNEX_OK;
+    }
+    bool again = rows->again;
+    rows->again = false;
+    if (again) {
+        return source_take_row(rows, error);
     }
     TRY(rows->db->host->type->step(rows->statement, more, error));
     if (!*more) {
@@ -302,10 +311,10 @@ static annex_status source_next(void *context, annex_batch *batch, annex_error *
     bool more = true;
     *batch = (annex_batch){.n = 0};
     rowkey_set_clear(&rows->batch);
-    while (more && rows->batch.n < rows->batch_rows) {
+    do {
         TRY(rows->keys != NULL ? source_next_key(rows, &more, error)
                                : source_next_scanned(rows, &more, error));
-    }
+    } while (more && !rows->again && rows->batch.n < rows->batch_rows);
     rows->rows += rows->batch.n;
     batch->n = rows->batch.n;
     batch->vectors = rows->vectors;
@@ -325,7 +334,7 @@ static annex_status source_rewind(void *context, annex_error *error)
     if (rows->statement != NULL) {
         rows->db->host->type->reset(rows->statement);
     }
-    rows->finished = false;
+    rows->finished = rows->again = false;
     rows->next_key = 0;
     rows->rows = rows->left_out = 0;
     return ANNEX_OK;
