@@ -113,14 +113,31 @@ static struct piece declaration_take(struct piece *rest)
     }
 }
 
+/* How many bytes the two have in common from the start, without regard to the case. */
+static size_t piece_common(struct piece piece, const char *word)
+{
+    size_t n = 0;
+
+    while (n < piece.bytes && word[n] != '\0' &&
+           declaration_lower(piece.text[n]) == declaration_lower(word[n])) {
+        n++;
+    }
+    return n;
+}
+
 bool piece_is(struct piece piece, const char *word)
 {
-    for (size_t i = 0; i < piece.bytes; i++) {
-        if (word[i] == '\0' || declaration_lower(piece.text[i]) != declaration_lower(word[i])) {
-            return false;
-        }
-    }
-    return word[piece.bytes] == '\0';
+    return piece_common(piece, word) == piece.bytes && word[piece.bytes] == '\0';
+}
+
+bool piece_abbreviates(struct piece piece, const char *word)
+{
+    return piece.bytes > 0 && piece_common(piece, word) == piece.bytes;
+}
+
+bool piece_starts(struct piece piece, const char *start)
+{
+    return start[piece_common(piece, start)] == '\0';
 }
 
 bool piece_names(struct piece piece, const char *name)

@@ -37,7 +37,11 @@ struct piece declaration_word(struct piece *rest);
 
 /* Whether the piece is `word`, without regard to the case of ASCII letters. */
 bool piece_is(struct piece piece, const char *word);
-/* The same when the piece may be an identifier in quotes. */
+/* Whether the piece is the beginning of `word` or all of it; the empty piece is not. */
+bool piece_abbreviates(struct piece piece, const char *word);
+/* Whether the piece begins with `start`. */
+bool piece_starts(struct piece piece, const char *start);
+/* piece_is when the piece may be an identifier in quotes. */
 bool piece_names(struct piece piece, const char *name);
 /* A number of decimal digits and nothing else, at most `most`. */
 bool piece_number(struct piece piece, size_t most, size_t *number);

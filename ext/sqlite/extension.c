@@ -116,6 +116,9 @@ static int extension_register(sqlite3 *handle, struct connection *connection)
     if (code == SQLITE_OK) {
         code = extension_add_functions(handle, connection, vector_functions);
     }
+    if (code == SQLITE_OK) {
+        code = extension_add_functions(handle, connection, import_functions);
+    }
     if (code == SQLITE_OK) { /* last: says that all are there */
         code = extension_add_functions(handle, connection, extension_functions);
     }

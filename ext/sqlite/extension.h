@@ -72,6 +72,7 @@ struct function {
 /* Both lists end with a NULL name. */
 extern const struct function index_functions[];
 extern const struct function vector_functions[];
+extern const struct function import_functions[];
 
 /* *text = the argument, which must be text without a zero byte. `what` names it in the message. */
 bool function_text(sqlite3_value *argument, const char *what, const char **text,
