@@ -14,8 +14,6 @@
 __attribute__((visibility("default"))) int sqlite3_annex_vec_init(sqlite3 *handle, char **message,
                                                                   const sqlite3_api_routines *api);
 
-#pragma weak vec0_register
-
 /* The vec_version of the connection, for sqlite3_free; NULL when it has none. */
 static char *vec_find_version(sqlite3 *handle)
 {
@@ -34,7 +32,7 @@ static int vec_register(sqlite3 *handle, struct connection *connection)
 {
     int code = sqlite3_create_module_v2(handle, "vec_each", &vec_each_module, NULL, NULL);
 
-    if (code == SQLITE_OK && vec0_register != NULL) {
+    if (code == SQLITE_OK) {
         code = vec0_register(handle, connection);
     }
     if (code == SQLITE_OK) {
