@@ -14,11 +14,13 @@
 #include <stdio.h>
 
 #include "extension.h"
+#include "faiss.h"
 
 struct connection {
     sqlite3 *handle;
     annex_db *annex;
-    sqlite3_stmt *poll; /* see connection_interrupted */
+    sqlite3_stmt *poll; /* see connection_is_interrupted */
+    struct faiss_cache faiss;
     unsigned references;
     unsigned users; /* cursors and a call that use the annex_db */
     bool detached;  /* close the annex_db when the last of them ends */
@@ -63,6 +65,7 @@ static void connection_detach(struct connection *connection)
     if (!connection->detached) {
         connection->annex = NULL;
         connection->poll = NULL;
+        faiss_cache_free(&connection->faiss);
         annex_db_close(annex);
         sqlite3_finalize(poll);
     }
@@ -94,14 +97,10 @@ void connection_leave(struct connection *connection)
 
 /* ---- What annex_db is told about this connection ----------------------------------------------*/
 
-static int connection_interrupted(void *context, const char *phase, uint64_t done, uint64_t total)
+bool connection_is_interrupted(struct connection *connection)
 {
-    struct connection *connection = context;
     int code = SQLITE_OK;
 
-    (void)phase;
-    (void)done;
-    (void)total;
     if (connection->poll == NULL) {
         code = sqlite3_prepare_v3(connection->handle, connection_poll_sql, -1,
                                   SQLITE_PREPARE_PERSISTENT, &connection->poll, NULL);
@@ -111,6 +110,14 @@ static int connection_interrupted(void *context, const char *phase, uint64_t don
         code = sqlite3_reset(connection->poll);
     }
     return code == SQLITE_INTERRUPT;
+}
+
+static int connection_progress(void *context, const char *phase, uint64_t done, uint64_t total)
+{
+    (void)phase;
+    (void)done;
+    (void)total;
+    return connection_is_interrupted(context);
 }
 
 static void connection_message(void *context, annex_level level, const char *text)
@@ -150,7 +157,7 @@ annex_status connection_begin(struct connection *connection, annex_db **annex, a
     if (status == ANNEX_OK && connection->annex == NULL) {
         annex_env env = annex_env_default();
 
-        env.log = (annex_log){connection, connection_message, connection_interrupted};
+        env.log = (annex_log){connection, connection_message, connection_progress};
         status = annex_db_adopt_sqlite(&env, connection->handle, &connection->annex, error);
     }
     if (status == ANNEX_OK) {
@@ -166,6 +173,11 @@ void connection_end(struct connection *connection)
 {
     connection->busy = false;
     connection_leave(connection);
+}
+
+struct faiss_cache *connection_faiss(struct connection *connection)
+{
+    return &connection->faiss;
 }
 
 /* Since 3.41; the header may be older than the library. */

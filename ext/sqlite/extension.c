@@ -12,6 +12,7 @@
  *     because a search may write to the cache of segments.
  */
 #include "extension.h"
+#include "faiss.h"
 
 #undef SQLITE_EXTENSION_INIT3
 SQLITE_EXTENSION_INIT1
@@ -118,6 +119,12 @@ static int extension_register(sqlite3 *handle, struct connection *connection)
     }
     if (code == SQLITE_OK) {
         code = extension_add_functions(handle, connection, import_functions);
+    }
+    if (code == SQLITE_OK) {
+        code = extension_add_functions(handle, connection, faiss_functions);
+    }
+    if (code == SQLITE_OK) {
+        code = faiss_add_aggregates(handle);
     }
     if (code == SQLITE_OK) { /* last: says that all are there */
         code = extension_add_functions(handle, connection, extension_functions);

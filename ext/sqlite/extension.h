@@ -25,6 +25,7 @@ SQLITE_EXTENSION_INIT3
 /* ---- connection.c -----------------------------------------------------------------------------*/
 
 struct connection;
+struct faiss_cache;
 
 /* One reference for the caller; NULL without memory. */
 struct connection *connection_new(sqlite3 *handle);
@@ -44,6 +45,11 @@ void connection_detach_table(struct connection *connection);
 /* Between the two the annex_db stays: a cursor uses something of it. */
 void connection_enter(struct connection *connection);
 void connection_leave(struct connection *connection);
+
+/* Gives progress handlers their turn. For long work between connection_begin and connection_end. */
+bool connection_is_interrupted(struct connection *connection);
+/* What faiss_search remembers; to be used between connection_begin and connection_end. */
+struct faiss_cache *connection_faiss(struct connection *connection);
 
 /* The result code of SQLite for a status. */
 int connection_code(annex_status status);
