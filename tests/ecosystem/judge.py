@@ -1,4 +1,5 @@
-"""The Annex indexes of a database: what annex_indexes says of them, and which answers are wrong.
+"""The Annex indexes of a database: what annex_indexes says of them, which answers are wrong, and
+whether what the reason of a stale one says to run makes it whole.
 
 What is right is computed here with numpy in double precision from the rows of the table.
 """
@@ -73,9 +74,18 @@ def look(db, queries, check):
     return indexes
 
 
-def report(extension, queries, database, repair):
-    """What PRAGMA integrity_check says, and the indexes before and after `repair`, an SQL function
-    that takes the name of an index."""
+def repair(db, index):
+    """Runs what the reason of a stale index says, `...; run A, then B`; else syncs."""
+    if index["state"] == "stale":
+        steps = index["reason"].rpartition("; run ")[2].split(", then ")
+    else:
+        steps = [f"annex_sync('{index['name']}')"]
+    for step in steps:
+        db.execute(f"SELECT {step}" if step.startswith("annex_") else step).fetchall()
+
+
+def report(extension, queries, database):
+    """What PRAGMA integrity_check says, and the indexes before and after they were repaired."""
     with sqlite3.connect(f"file:{queries}?mode=ro", uri=True) as source:
         rows = source.execute("SELECT embedding FROM queries WHERE id IN (1, 17, 25, 30, 38)")
         queries = numpy.array([numpy.frombuffer(row[0], "<f4") for row in rows])
@@ -84,7 +94,7 @@ def report(extension, queries, database, repair):
     db.enable_load_extension(True)
     db.load_extension(str(extension))
     before = look(db, queries, False)
-    for name, index in before.items():
+    for index in before.values():
         if not index["wrong"]:
-            db.execute(f"SELECT {repair}(?)", (name,)).fetchall()
+            repair(db, index)
     return {"integrity": integrity, "before": before, "after": look(db, queries, True)}

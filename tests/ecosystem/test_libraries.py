@@ -206,9 +206,9 @@ def test_rows_that_pandas_appends_are_found(wordnet):
 
 
 def test_a_table_that_pandas_replaces_is_stale(wordnet):
-    """The new table has no primary key any more; the key column of the index is still there."""
+    """The new table has no primary key any more; its column id is still there."""
     run_python(PANDAS, wordnet, "replace")
-    judge(wordnet, "stale", reason="are gone; run annex_sync", rows=3394)
+    judge(wordnet, "stale", reason="run CREATE UNIQUE INDEX", rows=3394)
 
 
 PEEWEE = """
@@ -248,7 +248,7 @@ def test_rows_that_peewee_writes_are_found(wordnet):
 
 def test_a_table_that_peewee_migrates_is_noticed(wordnet):
     run_python(PEEWEE, wordnet, "migrate")
-    judge(wordnet, "stale", reason="are gone; run annex_sync")
+    judge(wordnet, "stale")
 
 
 TWO_WRITERS = """
