@@ -176,6 +176,8 @@ struct delta {
     bool loaded;
     struct buffer states;  /* enum delta_state, one byte a key */
     struct buffer vectors; /* a vector a key, valid where states says so */
+    /* A row was not there in a transaction, whose rollback may bring it back without a log row. */
+    bool unsure;
 };
 
 struct catalog_index {
@@ -199,6 +201,7 @@ struct catalog_index {
     int64_t schema_version; /* of the schema when the table was found to fit; 0: not looked yet */
     struct delta delta;
     annex_error stale; /* message: why the index cannot be trusted; "" when it can */
+    bool followed;     /* names were changed since the definition was written */
     bool beyond_sync;  /* a sync does not mend that; the message says what does */
 };
 

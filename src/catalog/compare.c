@@ -8,7 +8,7 @@
  *
  * Invariants
  *   1. Every row of the table and every row that a segment may find is looked at once.
- *   2. A vector that loses more by coding than the segment says is changed: scans rely on the bound.
+ *   2. A vector that loses more by coding than the segment says is changed: scans rely on it.
  */
 #include "catalog/catalog.h"
 

@@ -343,7 +343,9 @@ static annex_status sync_run(struct sync_work *work, annex_error *error)
     work->n_older = work->fold.n_older = index->n_parts;
     TRY(memory_new(&work->db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
                    &work->fold.absorbed, error));
-    bool changed = index->stale.message[0] != '\0' || index->delta.last_seq != index->seq;
+    /* New names are written down: the triggers, which tell them, may be lost one day. */
+    bool changed = index->stale.message[0] != '\0' || index->delta.last_seq != index->seq ||
+                   index->followed;
     if (!changed && !work->optimize) {
         return ANNEX_OK;
     }

@@ -102,6 +102,7 @@ static annex_status inspect_follow_columns(annex_db *db, struct catalog_index *i
                        key ? &definition->keys[at] : &definition->watched[at], error));
     }
     definition->column = definition->watched[0];
+    index->followed = true;
     index->where_checked = false;
     index->schema_version = 0;
     return ANNEX_OK;
@@ -272,6 +273,7 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
     TRY_CLEANUP(status);
     if (strcmp(found.table, index->table) != 0) {
         TRY_CLEANUP(catalog_name_table(index, found.table, error));
+        index->followed = true;
         index->schema_version = 0;
     }
     if (found.state == HOST_LOG_GOOD) {

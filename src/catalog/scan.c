@@ -68,10 +68,25 @@ static bool delta_may_be_found(const struct search *search, size_t position)
     return search->filter.delta == NULL || bitmap_get(search->filter.delta, position);
 }
 
-/*
- * Reads the vectors of keys that were changed since they were read last, and once more those that
- * were not there: a row that REPLACE removed without telling the log may be back after a rollback.
- */
+/* A row that REPLACE removed without telling the log may be back after a rollback. */
+static void delta_say_absent(struct search *search, size_t position)
+{
+    struct host *host = search->db->host;
+    search->index->delta.states.data[position] = DELTA_ABSENT;
+    search->index->delta.unsure |= host->type->in_transaction(host);
+}
+
+static void delta_doubt_absent(struct delta *delta)
+{
+    for (size_t i = 0; delta->unsure && i < delta->keys.n; i++) {
+        if (delta->states.data[i] == DELTA_ABSENT) {
+            delta->states.data[i] = DELTA_UNREAD;
+        }
+    }
+    delta->unsure = false;
+}
+
+/* Reads the vectors of keys that were changed since they were read last. */
 static annex_status delta_read_vectors(struct search *search, annex_error *error)
 {
     struct delta *delta = &search->index->delta;
@@ -79,10 +94,11 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
     size_t wanted = delta->keys.n * bytes;
     TRY(buffer_reserve(&search->db->env, &delta->vectors, wanted - delta->vectors.bytes, error));
     delta->vectors.bytes = wanted;
+    delta_doubt_absent(delta);
     TRY(delta_read_range(search, error));
     for (size_t i = 0; i < delta->keys.n; i++) {
         enum vector_state state = VECTOR_NONE;
-        if (delta->states.data[i] == DELTA_PRESENT) {
+        if (delta->states.data[i] != DELTA_UNREAD) {
             continue;
         }
         if (budget_is_over(&search->budget)) {
@@ -90,9 +106,10 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
         }
         struct rowkey key = rowkey_set_at(&delta->keys, i);
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
-        delta->states.data[i] = DELTA_ABSENT;
         if (state == VECTOR_GOOD) {
             delta_keep(delta, i, &search->fetch.reader, search->vector);
+        } else {
+            delta_say_absent(search, i);
         }
     }
     return ANNEX_OK;
@@ -130,7 +147,7 @@ static annex_status delta_rank(struct search *search, bool *gone, annex_error *e
         size_t position = 0;
         TRY_CLEANUP(source_fetch_key(&search->fetch, &items[i].key, search->vector, &state, error));
         if (state != VECTOR_GOOD && rowkey_set_find(&delta->keys, &items[i].key, &position)) {
-            delta->states.data[position] = DELTA_ABSENT;
+            delta_say_absent(search, position);
             *gone = true;
         }
     }

@@ -7,23 +7,40 @@
  *   1. Runs with the lock for writing in a transaction of our own, so that nobody is between
  *      building and committing (a caller's transaction that has written nothing yet excepted: its
  *      index is then stale, and the next sync builds it anew).
- *   2. Only names of the form "<database>.annex-<...>-<32 hexadecimal digits>" are touched.
+ *   2. Only names of the form "<database>.annex-<...>-<32 hexadecimal digits>" are touched, and
+ *      these with ".tmp-<16 hexadecimal digits>", which a program leaves that dies while it writes.
  */
 #include <dirent.h>
 
 #include "catalog/catalog.h"
 
-enum { SWEEP_CONTENT_CHARACTERS = CONTENT_TEXT_BYTES - 1 };
+enum { SWEEP_CONTENT_CHARACTERS = CONTENT_TEXT_BYTES - 1, SWEEP_RANDOM_CHARACTERS = 16 };
+
+/* The length of a name without ".tmp-<16 hexadecimal digits>". */
+static size_t sweep_length(const char *name)
+{
+    size_t length = strlen(name);
+    size_t suffix = strlen(".tmp-") + SWEEP_RANDOM_CHARACTERS;
+    const char *tail = length > suffix ? name + length - suffix : "";
+    bool temporary = strncmp(tail, ".tmp-", strlen(".tmp-")) == 0 &&
+                     strspn(tail + strlen(".tmp-"), "0123456789abcdef") == SWEEP_RANDOM_CHARACTERS;
+    return temporary ? length - suffix : length;
+}
 
 static bool sweep_is_ours(const char *name, const char *database)
 {
     size_t prefix = strlen(database);
-    size_t length = strlen(name);
+    size_t length = sweep_length(name);
+    char text[CONTENT_TEXT_BYTES];
     uint64_t content[2];
-    return length > prefix + strlen(".annex-") + SWEEP_CONTENT_CHARACTERS &&
-           strncmp(name, database, prefix) == 0 &&
-           strncmp(name + prefix, ".annex-", strlen(".annex-")) == 0 &&
-           content_parse(name + length - SWEEP_CONTENT_CHARACTERS, content);
+    if (length <= prefix + strlen(".annex-") + SWEEP_CONTENT_CHARACTERS ||
+        strncmp(name, database, prefix) != 0 ||
+        strncmp(name + prefix, ".annex-", strlen(".annex-")) != 0) {
+        return false;
+    }
+    memcpy(text, name + length - SWEEP_CONTENT_CHARACTERS, SWEEP_CONTENT_CHARACTERS);
+    text[SWEEP_CONTENT_CHARACTERS] = '\0';
+    return content_parse(text, content);
 }
 
 /* Whether annex_part names the file now, or did before this transaction. */

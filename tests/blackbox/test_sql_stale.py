@@ -36,6 +36,18 @@ def test_renamed_table__is_followed(db, legacy):
     fresh_after_sync(db)
 
 
+def test_renamed_table_and_column__are_written_down_by_a_sync(db, connect):
+    """The triggers tell new names only as long as they are there."""
+    make(db)
+    db.execute("ALTER TABLE docs RENAME TO papers")
+    db.execute("ALTER TABLE papers RENAME COLUMN v TO embedding")
+    fresh_after_sync(db, table="papers", column="embedding")
+    for name, in db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+        db.execute(f'DROP TRIGGER "{name}"')
+    look = {"table": "papers", "column": "embedding"}
+    stale(connect("a.db"), "is gone", **look)
+
+
 @pytest.mark.parametrize("legacy", [0, 1])
 def test_renamed_columns__are_followed(db, legacy):
     make(db, options='{"where": "w IS NULL OR \\"w\\" + id > 0"}')
@@ -89,7 +101,7 @@ def test_dropped_vector_column__is_refused_by_sqlite_as_long_as_the_index_is_the
     db.execute("ALTER TABLE docs DROP COLUMN v")
 
 
-def test_dropped_vector_column_with_legacy_alter_table__stops_writers_until_the_index_is_dropped(db):
+def test_dropped_vector_column_with_legacy_alter_table__stops_writers_until_annex_drop(db):
     make(db)
     db.execute("PRAGMA legacy_alter_table = 1")
     db.execute("ALTER TABLE docs DROP COLUMN v")
@@ -115,8 +127,8 @@ def rebuild(db, declaration, select, legacy=0, table="docs"):
 @pytest.mark.parametrize("legacy", [0, 1])
 def test_rebuilt_table__whose_rows_are_the_same_keeps_its_segments(db, legacy):
     make(db)
-    rebuild(db, "extra TEXT, v BLOB NOT NULL, id INTEGER PRIMARY KEY", "SELECT 'x', v, id FROM docs",
-            legacy)
+    rebuild(db, "extra TEXT, v BLOB NOT NULL, id INTEGER PRIMARY KEY",
+            "SELECT 'x', v, id FROM docs", legacy)
     report = stale(db, "the trigger annex_log_1_insert is gone")
     assert report == {"inserted": 0, "deleted": 0, "segments": 1, "rebuilt": False, "swept": True}
 
