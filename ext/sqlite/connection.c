@@ -14,13 +14,13 @@
 #include <stdio.h>
 
 #include "extension.h"
-#include "faiss.h"
 
 struct connection {
     sqlite3 *handle;
     annex_db *annex;
     sqlite3_stmt *poll; /* see connection_is_interrupted */
-    struct faiss_cache faiss;
+    void *kept;         /* see connection_keep */
+    void (*free_kept)(void *kept);
     unsigned references;
     unsigned users; /* cursors and a call that use the annex_db */
     bool detached;  /* close the annex_db when the last of them ends */
@@ -60,12 +60,16 @@ static void connection_detach(struct connection *connection)
 {
     annex_db *annex = connection->annex;
     sqlite3_stmt *poll = connection->poll;
+    void *kept = connection->kept;
 
     connection->detached = connection->users > 0;
     if (!connection->detached) {
         connection->annex = NULL;
         connection->poll = NULL;
-        faiss_cache_free(&connection->faiss);
+        connection->kept = NULL;
+        if (kept != NULL) {
+            connection->free_kept(kept);
+        }
         annex_db_close(annex);
         sqlite3_finalize(poll);
     }
@@ -175,9 +179,15 @@ void connection_end(struct connection *connection)
     connection_leave(connection);
 }
 
-struct faiss_cache *connection_faiss(struct connection *connection)
+void connection_keep(struct connection *connection, void *kept, void (*free_kept)(void *kept))
 {
-    return &connection->faiss;
+    connection->kept = kept;
+    connection->free_kept = free_kept;
+}
+
+void *connection_kept(struct connection *connection)
+{
+    return connection->kept;
 }
 
 /* Since 3.41; the header may be older than the library. */

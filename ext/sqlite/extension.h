@@ -25,7 +25,6 @@ SQLITE_EXTENSION_INIT3
 /* ---- connection.c -----------------------------------------------------------------------------*/
 
 struct connection;
-struct faiss_cache;
 
 /* One reference for the caller; NULL without memory. */
 struct connection *connection_new(sqlite3 *handle);
@@ -48,8 +47,10 @@ void connection_leave(struct connection *connection);
 
 /* Gives progress handlers their turn. For long work between connection_begin and connection_end. */
 bool connection_is_interrupted(struct connection *connection);
-/* What faiss_search remembers; to be used between connection_begin and connection_end. */
-struct faiss_cache *connection_faiss(struct connection *connection);
+/* Keeps something, freed with the annex_db; between connection_begin and connection_end. */
+void connection_keep(struct connection *connection, void *kept, void (*free_kept)(void *kept));
+/* What is kept, NULL at first. */
+void *connection_kept(struct connection *connection);
 
 /* The result code of SQLite for a status. */
 int connection_code(annex_status status);

@@ -142,7 +142,8 @@ struct faiss_cache {
     size_t bytes;
 };
 
-void faiss_cache_free(struct faiss_cache *cache);
+/* That of the connection, between connection_begin and connection_end. NULL without memory. */
+struct faiss_cache *faiss_cache_of(struct connection *connection);
 /*
  * Finds or makes the entry of a table and begins to look at it: until faiss_table_leave its
  * snapshot stays. *now is the state it is in, not valid when that must not be relied on later.

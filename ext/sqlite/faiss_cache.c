@@ -53,11 +53,28 @@ static void cache_forget(struct faiss_cache *cache, struct faiss_table **link)
     sqlite3_free(table);
 }
 
-void faiss_cache_free(struct faiss_cache *cache)
+static void cache_free(void *argument)
 {
+    struct faiss_cache *cache = argument;
+
     while (cache->first != NULL) {
         cache_forget(cache, &cache->first);
     }
+    sqlite3_free(cache);
+}
+
+struct faiss_cache *faiss_cache_of(struct connection *connection)
+{
+    struct faiss_cache *cache = connection_kept(connection);
+
+    if (cache == NULL) {
+        cache = sqlite3_malloc64(sizeof *cache);
+        if (cache != NULL) {
+            *cache = (struct faiss_cache){0};
+            connection_keep(connection, cache, cache_free);
+        }
+    }
+    return cache;
 }
 
 /* The entry becomes the first; NULL when there is none. */

@@ -285,8 +285,14 @@ static annex_status search_run(struct search *search, const char *database, cons
                                annex_error *error)
 {
     char *schema = NULL;
-    annex_status status = database_find(search->handle, database, &schema, error);
+    annex_status status;
 
+    search->cache = faiss_cache_of(search->connection);
+    if (search->cache == NULL) {
+        faiss_nomem(error);
+        return error->status;
+    }
+    status = database_find(search->handle, database, &schema, error);
     if (status == ANNEX_OK) {
         status = faiss_cache_enter(search->handle, search->cache, schema, name, &search->table,
                                    &search->now, error);
@@ -314,7 +320,6 @@ static void search_call(sqlite3_context *context, sqlite3_value **arguments, boo
                            arguments[3], &error)) {
         status = connection_begin(search.connection, &search.annex, &error);
         if (status == ANNEX_OK) {
-            search.cache = connection_faiss(search.connection);
             status = search_run(&search, database, name, &error);
             connection_end(search.connection);
         }

@@ -304,17 +304,17 @@ static void distances__of_many_rows__are_those_of_each(void **state)
     (void)state;
     static const annex_metric metrics[] = {ANNEX_L2, ANNEX_IP,      ANNEX_COSINE,
                                            ANNEX_L1, ANNEX_HAMMING, ANNEX_JACCARD};
-    static const size_t dimensions[] = {1, 77, 3000};
+    static const size_t sizes[] = {1, 77, 3000};
     for (size_t m = 0; m < ARRAY_LENGTH(metrics); m++) {
-        for (size_t d = 0; d < ARRAY_LENGTH(dimensions); d++) {
-            struct rows rows = rows_make(metrics[m], dimensions[d], 9, SHAPE_CLUSTERS, d);
+        for (size_t d = 0; d < ARRAY_LENGTH(sizes); d++) {
+            struct rows rows = rows_make(metrics[m], sizes[d], 9, SHAPE_CLUSTERS, d);
             double found[8], one;
-            assert_int_equal(annex_distances(metrics[m], dimensions[d], rows_at(&rows, 0),
+            assert_int_equal(annex_distances(metrics[m], sizes[d], rows_at(&rows, 0),
                                              rows_at(&rows, 1), 8, found, NULL),
                              ANNEX_OK);
             for (size_t i = 0; i < 8; i++) {
-                annex_distance(metrics[m], dimensions[d], rows_at(&rows, 0), rows_at(&rows, i + 1),
-                               &one, NULL);
+                annex_distance(metrics[m], sizes[d], rows_at(&rows, 0), rows_at(&rows, i + 1), &one,
+                               NULL);
                 assert_memory_equal(&one, &found[i], sizeof one);
             }
             rows_free(&rows);
