@@ -38,6 +38,8 @@ void connection_release(void *connection);
  */
 annex_status connection_begin(struct connection *connection, annex_db **annex, annex_error *error);
 void connection_end(struct connection *connection);
+/* Whether sqlite3_interrupt was called, or a progress handler asks to stop. */
+bool connection_is_interrupted(struct connection *connection);
 /* To be called in xConnect and xDisconnect of each table. The second closes the annex_db. */
 void connection_attach_table(struct connection *connection);
 void connection_detach_table(struct connection *connection);
@@ -123,7 +125,8 @@ struct keylist {
     annex_value *keys;
     size_t n;
     size_t capacity;
-    sqlite3_value **owners; /* [n] keep the data of the keys */
+    sqlite3_value **owners;        /* [n] keep the data of the keys */
+    struct connection *connection; /* NULL, or whose interrupts are obeyed */
 };
 
 /*
@@ -131,7 +134,9 @@ struct keylist {
  */
 int keylist_read(struct keylist *list, sqlite3_value *argument);
 /* Keeps the keys of `list` that are also in `other`. */
-void keylist_intersect(struct keylist *list, struct keylist *other);
+int keylist_intersect(struct keylist *list, struct keylist *other);
+/* Adds one value. */
+int keylist_add(struct keylist *list, sqlite3_value *value);
 void keylist_free(struct keylist *list);
 /* Two annex_value, in SQLite's order without affinity and collation; for qsort and bsearch. */
 int keylist_compare(const void *left, const void *right);

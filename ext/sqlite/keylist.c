@@ -29,7 +29,7 @@ static int keylist_grow(struct keylist *list)
     return SQLITE_OK;
 }
 
-static int keylist_add(struct keylist *list, sqlite3_value *value)
+int keylist_add(struct keylist *list, sqlite3_value *value)
 {
     sqlite3_value *owner = NULL;
     int type = sqlite3_value_type(value);
@@ -52,6 +52,16 @@ static int keylist_add(struct keylist *list, sqlite3_value *value)
     return SQLITE_OK;
 }
 
+/* SQLITE_INTERRUPT from time to time, when that is what the user wants. */
+static int keylist_poll(const struct keylist *list, size_t i)
+{
+    enum { POLL_KEYS = 1 << 15 };
+    bool stop = list->connection != NULL && i % POLL_KEYS == POLL_KEYS - 1 &&
+                connection_is_interrupted(list->connection);
+
+    return stop ? SQLITE_INTERRUPT : SQLITE_OK;
+}
+
 int keylist_read(struct keylist *list, sqlite3_value *argument)
 {
     sqlite3_value *value = NULL;
@@ -59,6 +69,9 @@ int keylist_read(struct keylist *list, sqlite3_value *argument)
 
     while (code == SQLITE_OK && value != NULL) {
         code = keylist_add(list, value);
+        if (code == SQLITE_OK) {
+            code = keylist_poll(list, list->n);
+        }
         if (code == SQLITE_OK) {
             code = sqlite3_vtab_in_next(argument, &value);
         }
@@ -112,14 +125,28 @@ int keylist_compare(const void *left, const void *right)
     return order != 0 ? order : (a->bytes > b->bytes) - (a->bytes < b->bytes);
 }
 
-void keylist_intersect(struct keylist *list, struct keylist *other)
+/* SQLite gives lists in order, mostly, and sorting a long one cannot be interrupted. */
+static bool keylist_is_sorted(const struct keylist *list)
+{
+    for (size_t i = 1; i < list->n; i++) {
+        if (keylist_compare(&list->keys[i - 1], &list->keys[i]) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int keylist_intersect(struct keylist *list, struct keylist *other)
 {
     size_t kept = 0;
 
-    if (other->n > 0) {
+    if (other->n > 0 && !keylist_is_sorted(other)) {
         qsort(other->keys, other->n, sizeof *other->keys, keylist_compare);
     }
     for (size_t i = 0; i < list->n; i++) {
+        if (keylist_poll(list, i) != SQLITE_OK) {
+            return SQLITE_INTERRUPT;
+        }
         if (other->n > 0 && bsearch(&list->keys[i], other->keys, other->n, sizeof *other->keys,
                                     keylist_compare) != NULL) {
             sqlite3_value *owner = list->owners[kept];
@@ -134,4 +161,5 @@ void keylist_intersect(struct keylist *list, struct keylist *other)
         sqlite3_value_free(list->owners[i]);
     }
     list->n = kept;
+    return SQLITE_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * segments.c - the rows of one segment, offered to a search. Their distances are those of the vectors
- * that the table holds now.
+ * segments.c - the rows of one segment, offered to a search. Their distances are those of the
+ * vectors that the table holds now.
  */
 #include "catalog/search.h"
 

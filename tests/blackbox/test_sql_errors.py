@@ -240,7 +240,7 @@ def test_functions_that_change_something__cannot_be_called_from_a_view_or_trigge
 
 
 def test_untrusted_schema__may_not_search_but_the_user_may(db, docs):
-    db.execute("CREATE VIEW near AS SELECT * FROM annex_search('docs_idx', '%s')" % ZEROS)
+    db.execute("CREATE VIEW near AS SELECT * FROM annex_search('docs_idx', '%s', 10)" % ZEROS)
     db.execute("CREATE VIEW vec AS SELECT annex_vector('docs_idx', 1) AS v")
     assert len(keys(db, "SELECT key FROM near")) == 10
     db.execute("PRAGMA trusted_schema = 0")
@@ -356,7 +356,7 @@ def test_interrupted_search__leaves_the_connection_usable(large):
            " '{\"effort\":\"exact\"}') AS s")
     wait = min(time_to_interrupt(large, sql, 0.2) for _ in range(2))
     assert wait < 0.05
-    one = "SELECT count(*) FROM annex_search('large_idx', annex_vector('large_idx', 7))"
+    one = "SELECT count(*) FROM annex_search('large_idx', annex_vector('large_idx', 7), 10)"
     assert keys(large, one) == [10]
 
 

@@ -213,7 +213,7 @@ def test_renamed_index_in_a_file__leaves_no_file_behind(db, docs, tmp_path):
 def test_storage_in_a_file__lies_beside_the_database_until_dropped(db, docs, query, tmp_path):
     db.execute("SELECT annex_create('beside', 'docs', 'embedding', '{\"storage\":\"file\"}')")
     assert [path for path in tmp_path.iterdir() if path.name.startswith("docs.db.annex-beside")]
-    found = keys(db, "SELECT key FROM annex_search('beside', ?)", query.tobytes())
+    found = keys(db, "SELECT key FROM annex_search('beside', ?, 10)", query.tobytes())
     assert found == docs.nearest(query)
     assert keys(db, "SELECT annex_check('beside')") == ["ok"]
     db.execute("SELECT annex_drop('beside')")
@@ -256,7 +256,7 @@ def test_life_of_an_index__from_create_to_drop(db, docs, query):
     assert report["segments"] == 1
     assert keys(db, "SELECT annex_check('docs_idx')") == ["ok"]
     assert keys(db, "SELECT annex_rename('docs_idx', 'papers')") == ["papers"]
-    found = keys(db, "SELECT key FROM annex_search('papers', ?)", query.tobytes())
+    found = keys(db, "SELECT key FROM annex_search('papers', ?, 10)", query.tobytes())
     assert found == docs.nearest(query)
     assert keys(db, "SELECT annex_drop('papers')") == ["papers"]
     assert keys(db, "SELECT name FROM annex_indexes") == []
@@ -284,7 +284,7 @@ def test_several_indexes__are_told_apart(db, docs, query):
                " '{\"metric\":\"l2\",\"where\":\"lang = ''en''\"}')")
     assert keys(db, "SELECT name FROM annex_indexes ORDER BY name") == ["docs_idx", "english"]
     want = docs.nearest(query, 10, lambda key: docs.lang(key) == "en")
-    assert keys(db, "SELECT key FROM annex_search('english', ?)", query.tobytes()) == want
+    assert keys(db, "SELECT key FROM annex_search('english', ?, 10)", query.tobytes()) == want
     sql = ("SELECT i.name, s.key FROM annex_indexes AS i, annex_search(i.name, ?, 1) AS s"
            " ORDER BY i.name")
     assert db.execute(sql, [query.tobytes()]).fetchall() == [
@@ -320,9 +320,9 @@ def test_attached_database__has_indexes_of_its_own(db, docs, query, tmp_path):
     db.execute("SELECT annex_create('other.other_idx', 'other.docs', 'embedding')")
     assert keys(db, "SELECT schema || '.' || name FROM annex_indexes ORDER BY 1") == [
         "main.docs_idx", "other.other_idx"]
-    assert keys(db, "SELECT key FROM annex_search('other.other_idx', ?)", query.tobytes()) == (
+    assert keys(db, "SELECT key FROM annex_search('other.other_idx', ?, 10)", query.tobytes()) == (
         other.nearest(query))
-    assert keys(db, "SELECT key FROM annex_search('other_idx', ?)", query.tobytes()) == (
+    assert keys(db, "SELECT key FROM annex_search('other_idx', ?, 10)", query.tobytes()) == (
         other.nearest(query))
     assert keys(db, SEARCH + "10)", query.tobytes()) == docs.nearest(query)
 
