@@ -344,8 +344,8 @@ static annex_status sync_run(struct sync_work *work, annex_error *error)
     TRY(memory_new(&work->db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
                    &work->fold.absorbed, error));
     /* New names are written down: the triggers, which tell them, may be lost one day. */
-    bool changed = index->stale.message[0] != '\0' || index->delta.last_seq != index->seq ||
-                   index->followed;
+    bool changed =
+        index->stale.message[0] != '\0' || index->delta.last_seq != index->seq || index->followed;
     if (!changed && !work->optimize) {
         return ANNEX_OK;
     }

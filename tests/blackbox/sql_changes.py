@@ -46,7 +46,7 @@ def truth(db, table="docs", keys="id", column="v", query=QUERY, where="1"):
         f"{keys}", [query]).fetchall()
 
 
-def found(db, index="idx", columns="key", query=QUERY, k=1000):
+def found(db, index="idx", columns="key", query=QUERY, k=10 ** 6):
     sql = f"SELECT {columns} FROM annex_search(?, ?, ?, '{{\"effort\":\"exact\"}}')"
     return db.execute(sql, [index, query, k]).fetchall()
 
@@ -67,7 +67,7 @@ def state(db, name="idx"):
 
 
 def status(db, name="idx"):
-    """The sentence of annex_status, after a look that the columns of annex_indexes agree with it."""
+    """The sentence of annex_status; the columns of annex_indexes must agree with it."""
     text = one(db, "SELECT annex_status(?)", name)
     of_list = db.execute("SELECT state, reason FROM annex_indexes WHERE name = ? OR "
                          "schema || '.' || name = ?", [name, name]).fetchone()

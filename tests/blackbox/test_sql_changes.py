@@ -4,7 +4,8 @@ random changes in test_freshness.py."""
 
 import pytest
 
-from sql_changes import fill, fresh_after_sync, make, mend, one, refused, right, state, status, vector
+from sql_changes import (fill, fresh_after_sync, make, mend, one, refused, right, state, status,
+                         vector)
 
 
 @pytest.fixture

@@ -251,8 +251,10 @@ def test_view_in_place_of_the_table(db):
 # ---- Vectors of another kind ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("new, kind", [("annex_encode('[1, 2, 3, 4, 5, 6]')", "6 dimensions as f32"),
-                                       ("'[1, 2, 3, 4]'", "4 dimensions as json")])
+@pytest.mark.parametrize("new, kind", [
+    ("annex_encode('[1, 2, 3, 4, 5, 6]')", "6 dimensions as f32"),
+    ("'[1, 2, 3, 4]'", "4 dimensions as json"),
+])
 def test_all_vectors_replaced_by_those_of_another_model(db, new, kind):
     make(db)
     db.execute(f"UPDATE docs SET v = {new}")
