@@ -245,16 +245,22 @@ int connection_code(annex_status status)
     return SQLITE_ERROR;
 }
 
+/* An interrupt keeps SQLite's own word for it, "interrupted": programs compare it. */
 void connection_fail_function(sqlite3_context *context, const annex_error *error)
 {
-    sqlite3_result_error(context, error->message, -1);
+    if (error->status != ANNEX_CANCELLED) {
+        sqlite3_result_error(context, error->message, -1);
+    }
     sqlite3_result_error_code(context, connection_code(error->status));
 }
 
 int connection_fail_table(sqlite3_vtab *table, const annex_error *error)
 {
     sqlite3_free(table->zErrMsg);
-    table->zErrMsg = sqlite3_mprintf("%s", error->message);
+    table->zErrMsg = NULL;
+    if (error->status != ANNEX_CANCELLED) {
+        table->zErrMsg = sqlite3_mprintf("%s", error->message);
+    }
     return connection_code(error->status);
 }
 

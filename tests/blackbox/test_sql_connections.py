@@ -287,6 +287,7 @@ def stop(db, sql, by, after_s):
         return None
     except sqlite3.OperationalError as error:
         assert error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT, error
+        assert str(error) == "interrupted"  # Datasette and others know it by SQLite's word
         # A handler is late when it is asked late: count from when it would have said stop.
         return time.monotonic() - (wished[0] if by == "interrupt" else deadline)
     finally:
