@@ -286,6 +286,10 @@ const char *content_print(const uint64_t content[2], char text[CONTENT_TEXT_BYTE
 bool content_parse(const char *text, uint64_t content[2]);
 /* The private directory of mapped segments, made if needed; "" when there is none to use. */
 annex_status cache_directory(struct arena *arena, const char **directory, annex_error *error);
+/* Notes that a file of the cache is in use. */
+void cache_use(const char *path);
+/* Removes what was not used for long, when something new came; best effort. */
+void cache_collect(const annex_env *env);
 
 /* Opens a part for reading: mapped from the cache or its file, or as an image in memory. */
 annex_status store_open(annex_db *db, struct catalog_index *index, struct catalog_part *part,

@@ -235,6 +235,9 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
     TRY_CLEANUP(status);
     if (path[0] != '\0' && annex_index_open(&db->env, path, 0, &handle, &why) == ANNEX_OK &&
         store_fits(index, part, handle)) {
+        if (part->file[0] == '\0') {
+            cache_use(path);
+        }
         goto cleanup;
     }
     if (part->file[0] != '\0') {
@@ -247,6 +250,7 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
     TRY_CLEANUP(store_open_image(db, index, part, error));
     if (path[0] != '\0') {
         store_move_to_cache(db, index, part, path);
+        cache_collect(&db->env);
     }
 cleanup:
     arena_free(&scratch);
@@ -394,6 +398,8 @@ static annex_status store_settle(annex_db *db, struct catalog_index *index,
     }
     if (failed != 0) {
         (void)db->env.io.remove(db->env.io.context, temporary);
+    } else if (!index->definition.in_file) {
+        cache_collect(&db->env);
     }
     return ANNEX_OK;
 }

@@ -397,3 +397,59 @@ def test_disk_that_is_full__undoes_the_sync_and_stays_right(connect, tmp_path, s
     assert state(db) == "delta"
     fresh_after_sync(db)
     assert one(db, "SELECT annex_check('idx')") == "ok"
+
+
+# ---- The cache of segments -----------------------------------------------------------------------
+
+DAY = 86400
+
+
+def aged(path, days, size=None):
+    """Makes a file of the cache that was used so many days ago."""
+    if size is not None:
+        with open(path, "wb") as file:
+            file.truncate(size)
+    then = time.time() - days * DAY
+    os.utime(path, (then, then))
+    return path
+
+
+def test_cache__forgets_what_was_not_used_for_thirty_days(connect, tmp_path):
+    cache = tmp_path / "cache" / "annex"
+    db = make(connect("a.db"))
+    (mine,) = cache.glob("*.annex")
+    aged(mine, 40)
+    right(connect("a.db"))
+    assert mine.stat().st_mtime > time.time() - DAY, "a search is a use"
+    gone = [aged(cache / name, days, 100) for name, days in [
+        ("0" * 31 + "1.annex", 31), ("build-0123456789abcdef.annex", 2),
+        ("0" * 31 + "2.annex.tmp-0123456789abcdef", 2),
+        ("build-0123456789abcdee.annex.tmp-0123456789abcdef", 2)]]
+    kept = [aged(cache / name, days, 100) for name, days in [
+        ("0" * 31 + "3.annex", 29), ("build-0123456789abcdff.annex", 0.1), ("notes.txt", 100),
+        ("0" * 31 + "4.annex.tmp-0123456789abcdef", 0.1)]]
+    aged(mine, 40)
+    db.execute("SELECT annex_optimize('idx')")  # writes a file, which is when others go
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+    right(db)
+    right(connect("a.db"))
+
+
+def test_cache__of_more_than_16_gib_forgets_the_oldest_but_nothing_of_today(connect, tmp_path):
+    cache = tmp_path / "cache" / "annex"
+    db = make(connect("a.db"))
+    files = {days: aged(cache / f"{i:032x}.annex", days, 7 << 30)
+             for i, days in enumerate((20, 10, 0.5, 0.1))}
+    db.execute("UPDATE docs SET id = id + 100")
+    db.execute("SELECT annex_optimize('idx')")
+    assert [days for days, path in files.items() if path.exists()] == [0.5, 0.1]
+    right(db)
+
+
+def test_cache_emptied_under_open_connections__nobody_notices(db, connect, tmp_path):
+    other = connect("a.db")
+    right(other)
+    for path in (tmp_path / "cache" / "annex").iterdir():
+        path.unlink()
+    right(other), right(db), right(connect("a.db"))
