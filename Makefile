@@ -11,7 +11,7 @@ JOBS ?= $(shell nproc)
 NINJA = ninja -j $(JOBS)
 QUIET_NINJA = $(NINJA) --quiet
 
-.PHONY: all help demo test model bench asan ubsan tsan fuzz lint format cover clean install
+.PHONY: all help demo test model versions bench asan ubsan tsan fuzz lint format cover clean install
 
 all: ## build the command, the SQLite extension and the library
 	@tools/setup build
@@ -35,6 +35,10 @@ model: all ## compare 200,000 random changes by several processes with brute for
 	@tools/setup test
 	@ANNEX_BUILD=$(BUILD) tests/model/freshness.py --seed $(MODEL_SEED) \
 		--operations $(MODEL_OPERATIONS)
+
+versions: all ## run the SQL of Annex on nine versions of SQLite, from PyPI
+	@tools/setup versions
+	@tools/sqlite_versions.py --build $(BUILD)
 
 bench: all ## measure speed and recall on this machine
 	@tools/setup bench
