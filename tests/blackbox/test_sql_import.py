@@ -1,4 +1,4 @@
-"""annex_import: tables of sqlite-vec and sqlite-vss become ordinary tables. tests/fixtures holds what
+"""annex_import: tables of sqlite-vec and sqlite-vss become ordinary ones. tests/fixtures holds what
 the two extensions wrote and answered (tools/make_import_fixtures.py); neither is needed here."""
 
 import json
@@ -254,7 +254,7 @@ def test_damaged_vec0_table__is_refused_and_nothing_is_left_behind(vec0, change,
 
 
 @pytest.mark.parametrize("declaration, argument", [
-    ("e float[4] indexed by rescore(quantizer=bit)", "e float[4] indexed by rescore(quantizer=bit)"),
+    ("e float[4] indexed by rescore(a=b)", "e float[4] indexed by rescore(a=b)"),
     ("e float[4], x date", "x date"),
     ("e float[0]", "e float[0]"),
     ("e float[4] distance_metric=dot", "e float[4] distance_metric=dot"),
