@@ -14,7 +14,7 @@
 #include "faiss.h"
 
 /* Small enough to stay in the processor's cache from copying to scoring. */
-#define BLOCK_BYTES (128 << 10)
+#define BLOCK_BYTES (256 << 10)
 /* About what a copy of a value takes, besides its text. */
 #define BLOCK_ID_BYTES 80
 

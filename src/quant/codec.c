@@ -21,10 +21,10 @@ size_t codec_vector_bytes(const struct codec *codec)
 enum { NORM_LANES = 8 };
 
 /*
- * The squared length. Element i goes to lane i % NORM_LANES, which compilers vectorise for any
- * processor; a product of two floats is exact in a double.
+ * Element i goes to lane i % NORM_LANES, which compilers vectorise for any processor; a product of
+ * two floats is exact in a double.
  */
-static double squared_norm(const float *vector, size_t n)
+double codec_squared_norm(const float *vector, size_t n)
 {
     double lanes[NORM_LANES] = {0};
     size_t whole = n - n % NORM_LANES;
@@ -43,7 +43,7 @@ static double squared_norm(const float *vector, size_t n)
 bool codec_accepts(annex_metric metric, const float *vector, size_t n, bool *zero)
 {
     /* Squares of floats do not overflow a double: NaN and infinity show in the sum. */
-    double norm_squared = squared_norm(vector, n);
+    double norm_squared = codec_squared_norm(vector, n);
     *zero = norm_squared == 0;
     return metric == ANNEX_COSINE ? isfinite(norm_squared) != 0
                                   : norm_squared <= CODEC_MAX_NORM * CODEC_MAX_NORM;
@@ -172,7 +172,7 @@ void codec_restore(struct codec *codec, annex_metric metric, uint32_t dimension,
 
 bool codec_normalize(const float *from, float *to, size_t n)
 {
-    double norm_squared = squared_norm(from, n);
+    double norm_squared = codec_squared_norm(from, n);
     if (norm_squared == 0) {
         return false;
     }

@@ -87,6 +87,8 @@ bool codec_is_bits(annex_metric metric);
 /* Bytes of a vector as given by the user. */
 size_t codec_vector_bytes(const struct codec *codec);
 
+/* The squared length; NaN or infinite when an element is. */
+double codec_squared_norm(const float *vector, size_t n);
 /* Whether every element is finite and the vector not too long. *zero: all elements are 0. */
 bool codec_accepts(annex_metric metric, const float *vector, size_t n, bool *zero);
 /* ANNEX_INVALID for a vector that codec_accepts refused; `what` names it, "the query". */

@@ -57,9 +57,19 @@ static bool distance_accepts(annex_metric metric, size_t dimension, const void *
 }
 
 /*
- * `checked`: the rows are known to be vectors that are accepted. Under cosine they need no check: no
- * length is too long, and what is not finite has the distance NaN.
+ * Up to which distance a row was certainly accepted, so that it need not be read once more: it is no
+ * longer than the query and the distance together. Under cosine no length is too long, and what is
+ * not finite has the distance NaN.
  */
+static double distance_of_accepted(annex_metric metric, size_t dimension, const void *query)
+{
+    if (metric != ANNEX_L2 && metric != ANNEX_L1) {
+        return metric == ANNEX_COSINE ? INFINITY : -INFINITY;
+    }
+    return (CODEC_MAX_NORM - sqrt(codec_squared_norm(query, dimension))) / 2;
+}
+
+/* `checked`: the rows are known to be accepted. */
 static annex_status distance_fill(annex_metric metric, size_t dimension, const void *query,
                                   const void *rows, size_t n, bool checked, double *distances,
                                   annex_error *error)
@@ -75,11 +85,13 @@ static annex_status distance_fill(annex_metric metric, size_t dimension, const v
     }
     struct measure measure;
     measure_set(&measure, metric, dimension, heap ? heap : stack, query);
+    double accepted = checked ? INFINITY : distance_of_accepted(metric, dimension, query);
     for (size_t i = 0; i < n; i++) {
         const char *row = (const char *)rows + i * row_bytes;
-        distances[i] = checked || metric == ANNEX_COSINE || distance_accepts(metric, dimension, row)
-                           ? measure_distance(&measure, row)
-                           : (double)NAN;
+        distances[i] = measure_distance(&measure, row);
+        if (!(distances[i] <= accepted) && !distance_accepts(metric, dimension, row)) {
+            distances[i] = NAN;
+        }
     }
     memory_free(&env, heap, 1, bytes);
     return ANNEX_OK;
