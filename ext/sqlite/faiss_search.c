@@ -15,7 +15,7 @@
 #include "statement.h"
 
 /* Blocks scored between two looks at whether to stop: a few milliseconds. */
-#define SEARCH_POLL_BLOCKS 128
+#define SEARCH_POLL_BLOCKS 32
 
 struct search {
     sqlite3 *handle;

@@ -57,7 +57,7 @@ static bool distance_accepts(annex_metric metric, size_t dimension, const void *
 }
 
 /*
- * Up to which distance a row was certainly accepted, so that it need not be read once more: it is no
+ * Up to which distance a row is certainly accepted, so that it need not be read once more: it is no
  * longer than the query and the distance together. Under cosine no length is too long, and what is
  * not finite has the distance NaN.
  */
