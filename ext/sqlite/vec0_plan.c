@@ -18,15 +18,6 @@
 
 #include "vec0.h"
 
-/* sqlite-vec uses LIMIT from this version on. */
-#define PLAN_LIMIT_SQLITE 3041000
-
-/* Since 3.38; names for what headers older than the library lack. */
-#ifndef SQLITE_INDEX_CONSTRAINT_LIMIT
-#    define SQLITE_INDEX_CONSTRAINT_LIMIT 73
-#    define SQLITE_INDEX_CONSTRAINT_OFFSET 74
-#endif
-
 const char *const vec0_clause_texts[VEC0_CLAUSES] = {
     [VEC0_CLAUSE_K] = " k=?",
     [VEC0_CLAUSE_LIMIT] = " limit=?",
@@ -382,14 +373,10 @@ static int plan_check_order(struct plan_work *work, bool *in_order)
 
 static int plan_check_number(struct plan_work *work)
 {
-    if (work->k < 0 && !work->limit_seen) {
-        return vec0_refuse(work->table,
-                           "A LIMIT or 'k = ?' constraint is required on vec0 knn queries.");
-    }
-    if (work->k >= 0 && work->limit >= 0 && sqlite3_libversion_number() >= PLAN_LIMIT_SQLITE) {
-        return vec0_refuse(work->table, "Only LIMIT or 'k =?' can be provided, not both");
-    }
-    return SQLITE_OK;
+    return work->k >= 0 || work->limit_seen
+               ? SQLITE_OK
+               : vec0_refuse(work->table,
+                             "A LIMIT or 'k = ?' constraint is required on vec0 knn queries.");
 }
 
 /* The number of rows that a constraint of the statement names, 10 when it is not known yet. */

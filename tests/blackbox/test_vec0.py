@@ -297,12 +297,22 @@ def test_limit_applies_behind_conditions_that_sqlite_checks_itself(movies):
     assert keys(movies, sql) == [9]
 
 
+def test_limit_and_offset_apply_to_the_k_rows(movies):
+    sql = "SELECT id FROM movies WHERE emb MATCH '[0, 0]' AND k = 5"
+    assert keys(movies, sql + " LIMIT 2") == [1, 2]
+    assert keys(movies, sql + " ORDER BY distance LIMIT 9 OFFSET 3") == [4, 5]
+    assert keys(movies, sql + " ORDER BY id DESC LIMIT 2 OFFSET 1") == [4, 3]
+    movies.execute("CREATE VIEW nearest AS SELECT id, seen FROM movies"
+                   " WHERE emb MATCH '[0, 0]' AND k = 5")
+    assert keys(movies, "SELECT id FROM nearest LIMIT 1 OFFSET 2") == [3]
+    assert keys(movies, "SELECT id FROM nearest WHERE seen LIMIT 2") == [1, 3]
+    assert keys(movies, "SELECT EXISTS(SELECT 1 FROM nearest WHERE id = 5)") == [1]
+    assert keys(movies, f"WITH q AS ({sql}) SELECT id FROM q ORDER BY id DESC LIMIT 1") == [5]
+
+
 @HAS_LIMIT
-def test_limit_and_k_exclude_each_other_and_limit_needs_the_distance(movies):
+def test_limit_without_k_needs_the_order_of_distance(movies):
     sql = "SELECT id FROM movies WHERE emb MATCH '[0, 0]'"
-    assert refusal(movies, sql + " AND k = 3 LIMIT 2") == (
-        "Only LIMIT or 'k =?' can be provided, not both"
-    )
     assert refusal(movies, sql + " ORDER BY year LIMIT 2") == (
         "Only a single 'ORDER BY distance' clause is allowed on vec0 KNN queries, "
         "not on other columns"
