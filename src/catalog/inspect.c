@@ -279,7 +279,9 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
     if (found.state == HOST_LOG_GOOD) {
         TRY_CLEANUP(inspect_follow_columns(db, index, &found, &scratch, error));
     } else {
-        const char *how = found.state == HOST_LOG_MISSING ? "is gone" : "was changed";
+        const char *how = found.state == HOST_LOG_MISSING ? "is gone"
+                          : found.state == HOST_LOG_OLDER ? "was made anew"
+                                                          : "was changed";
         TRY_CLEANUP(arena_printf(&scratch, &what, error,
                                  "%s %s, so that index %s may not have all rows of table %s",
                                  found.what, how, index->name, index->table));

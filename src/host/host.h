@@ -60,7 +60,8 @@ struct host_log {
 enum host_log_state {
     HOST_LOG_GOOD = 0,
     HOST_LOG_MISSING = 1, /* a trigger, the log, or a table beside it is gone */
-    HOST_LOG_CHANGED = 2  /* a trigger or the log has another text */
+    HOST_LOG_CHANGED = 2, /* a trigger or the log has another text */
+    HOST_LOG_OLDER = 3    /* the table was made anew, and the triggers with it */
 };
 
 /* Text lives in the arena given to log_inspect, or where the host_log has it. */

@@ -14,6 +14,8 @@
  *      rollback carries another nonce.
  *   4. The texts of triggers and log follow from struct host_log. Anything else in their place is a
  *      change, but for the names of table and columns, which SQLite rewrites when they are renamed.
+ *   5. The log was made after its table, and so stands behind it in sqlite_schema. VACUUM, renaming
+ *      and copies keep that order; a table that is dropped and made anew breaks it.
  * Does not see: rows that REPLACE removes because of another unique column (recursive_triggers is
  * off by default). Searches find those missing when they re-read candidates.
  */
@@ -124,9 +126,10 @@ struct log_objects {
     const char *triggers[LOG_TRIGGERS];
     const char *table; /* that the triggers belong to */
     bool beside[LOG_MOST_BESIDE];
+    int64_t log_place, table_place; /* in the order of their creation, which VACUUM keeps */
 };
 
-/* Takes the object under the statement: name, table, text. */
+/* Takes the object under the statement: name, table, text, place, whether it is the table. */
 static annex_status log_read_object(struct host *host, const struct host_log *log,
                                     struct host_statement *statement, struct arena *arena,
                                     struct log_objects *objects, annex_error *error)
@@ -139,6 +142,10 @@ static annex_status log_read_object(struct host *host, const struct host_log *lo
     }
     if (strcmp(name, log->log) == 0) {
         objects->log = text;
+        objects->log_place = host_integer(host, statement, 3);
+    }
+    if (host_integer(host, statement, 4) != 0) {
+        objects->table_place = host_integer(host, statement, 3);
     }
     for (size_t i = 0; i < LOG_TRIGGERS; i++) {
         size_t prefix = strlen(log->log);
@@ -161,16 +168,22 @@ static annex_status log_read(struct host *host, const struct host_log *log, stru
     annex_status status = host_quote(arena, log->schema, &schema, error);
     TRY_CLEANUP(status);
     for (size_t i = 0; i < log->n_beside; i++) {
-        TRY_CLEANUP(arena_printf(arena, &names, error, "%s, ?%zu", names, i + 2));
+        TRY_CLEANUP(arena_printf(arena, &names, error, "%s, ?%zu", names, i + 3));
     }
     TRY_CLEANUP(host_prepare(host, &statement, error,
-                             "SELECT name, tbl_name, sql FROM %s.sqlite_schema "
-                             "WHERE type IN ('table', 'trigger') AND "
-                             "name IN (?1, ?1 || '_insert', ?1 || '_update', ?1 || '_delete'%s)",
-                             schema, names));
+                             "WITH t(name) AS (SELECT coalesce((SELECT tbl_name "
+                             "FROM %s.sqlite_schema WHERE type = 'trigger' AND "
+                             "name = ?1 || '_insert'), ?2)) "
+                             "SELECT name, tbl_name, sql, rowid, "
+                             "type = 'table' AND name = (SELECT name FROM t) "
+                             "FROM %s.sqlite_schema WHERE type IN ('table', 'trigger') AND "
+                             "(name IN (?1, ?1 || '_insert', ?1 || '_update', ?1 || '_delete'%s) "
+                             "OR name = (SELECT name FROM t))",
+                             schema, schema, names));
     TRY_CLEANUP(host_bind_text(host, statement, 1, log->log, error));
+    TRY_CLEANUP(host_bind_text(host, statement, 2, log->table, error));
     for (size_t i = 0; i < log->n_beside; i++) {
-        TRY_CLEANUP(host_bind_text(host, statement, (int)i + 2, log->beside[i], error));
+        TRY_CLEANUP(host_bind_text(host, statement, (int)i + 3, log->beside[i], error));
     }
     for (;;) {
         TRY_CLEANUP(host->type->step(statement, &row, error));
@@ -203,6 +216,15 @@ static annex_status log_find_missing(const struct host_log *log, const struct lo
         }
     }
     return ANNEX_OK;
+}
+
+/*
+ * A table that was made after its log is another one than the log was made for: dropped and made
+ * anew by a program that then made our triggers again, too. No log row tells what it changed.
+ */
+static bool log_is_older(const struct log_objects *objects)
+{
+    return objects->log != NULL && objects->log_place < objects->table_place;
 }
 
 static bool log_text_is(const char *text, const char *prefix, const char *expected)
@@ -338,6 +360,10 @@ annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, s
         found->state = HOST_LOG_MISSING;
         return ANNEX_OK;
     }
+    if (log_is_older(&objects)) {
+        found->state = HOST_LOG_OLDER;
+        return arena_printf(arena, &found->what, error, "the table %s", found->table);
+    }
     return log_compare(log, &objects, arena, found, error);
 }
 
@@ -356,7 +382,7 @@ static annex_status log_drop_triggers(struct host *host, const struct host_log *
     return ANNEX_OK;
 }
 
-/* A log that is not as it must be goes; one that is keeps its rows. */
+/* A log that is not as it must be, or older than the table, goes; another one keeps its rows. */
 static annex_status log_drop_changed(struct host *host, const struct host_log *log,
                                      struct arena *scratch, annex_error *error)
 {
@@ -364,7 +390,8 @@ static annex_status log_drop_changed(struct host *host, const struct host_log *l
     const char *expected = NULL, *schema = NULL, *table = NULL;
     TRY(log_read(host, log, scratch, &objects, error));
     TRY(log_table_text(scratch, log, &expected, error));
-    if (objects.log == NULL || log_text_is(objects.log, "CREATE TABLE ", expected)) {
+    if (objects.log == NULL ||
+        (log_text_is(objects.log, "CREATE TABLE ", expected) && !log_is_older(&objects))) {
         return ANNEX_OK;
     }
     TRY(host_quote(scratch, log->schema, &schema, error));

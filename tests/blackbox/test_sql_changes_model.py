@@ -43,3 +43,61 @@ def test_rows_removed_by_replace_in_a_transaction__are_back_after_its_rollback(c
     assert found(db) == [3, 1]
     db.execute("ROLLBACK")
     assert found(db) == [2, 3, 1]
+
+
+def rebuild(db, copy, create="docs(id INTEGER PRIMARY KEY, other INTEGER UNIQUE, vec)"):
+    """As SQLite's documentation has it: the triggers are remembered, and made again at the end."""
+    triggers = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+    db.execute("BEGIN")
+    db.execute("CREATE TABLE " + create.replace("docs", "fresh", 1))
+    db.execute(f"INSERT INTO fresh SELECT {copy} FROM docs")
+    db.execute("DROP TABLE docs")
+    db.execute("ALTER TABLE fresh RENAME TO docs")
+    for (sql,) in triggers:
+        db.execute(sql)
+    db.execute("COMMIT")
+
+
+def test_table_made_anew_with_the_same_triggers__is_noticed(connect):
+    """The triggers are as they were left, and yet no log row tells of what the copy changed."""
+    db, plain = connect("docs.db"), connect("docs.db", extension=False)
+    fill(db, [(i, i, vector(i, 0, 0, 0)) for i in range(1, 6)])
+    for add in (10, 100):
+        before = found(db)
+        rebuild(plain, f"id + {add}, other, vec")
+        assert found(db) == [key + add for key in before]
+        (reason,) = db.execute("SELECT reason FROM annex_indexes WHERE state = 'stale'").fetchone()
+        assert "the table docs was made anew" in reason and "annex_sync" in reason
+        db.execute("SELECT annex_sync('idx')")
+        assert db.execute("SELECT state FROM annex_indexes").fetchone() == ("fresh",)
+        assert found(db) == [key + add for key in before]
+        plain.execute("INSERT INTO docs VALUES (1, 77, ?)", (vector(0, 0, 0, 0),))
+        assert found(db)[0] == 1
+        plain.execute("DELETE FROM docs WHERE id = 1")
+        plain.execute("VACUUM")
+        assert found(db) == [key + add for key in before]
+        assert db.execute("SELECT state FROM annex_indexes").fetchone()[0] in ("fresh", "delta")
+
+
+def test_table_made_anew_without_triggers__is_not_stale_after_one_sync(connect):
+    db = connect()
+    fill(db, [(i, i, vector(i, 0, 0, 0)) for i in range(1, 6)])
+    for name in ("insert", "update", "delete"):
+        db.execute(f"DROP TRIGGER annex_log_1_{name}")
+    rebuild(db, "id, other, vec")
+    db.execute("SELECT annex_sync('idx')")
+    assert db.execute("SELECT state FROM annex_indexes").fetchone() == ("fresh",)
+
+
+def test_vacuum_and_renaming__do_not_look_like_a_table_made_anew(connect, tmp_path):
+    db = connect("docs.db")
+    fill(db, [(i, i, vector(i, 0, 0, 0)) for i in range(1, 6)])
+    for sql in ("CREATE TABLE a(x)", "DROP TABLE a", "VACUUM", "ALTER TABLE docs RENAME TO papers",
+                "ALTER TABLE papers ADD COLUMN more", "VACUUM", "ALTER TABLE papers DROP COLUMN more",
+                "ALTER TABLE papers RENAME TO docs", "SELECT annex_sync('idx')",
+                "SELECT annex_optimize('idx')"):
+        db.execute(sql)
+        assert db.execute("SELECT state, reason FROM annex_indexes").fetchone() == ("fresh", ""), sql
+    db.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
+    copy = connect("copy.db")
+    assert copy.execute("SELECT state, reason FROM annex_indexes").fetchone() == ("fresh", "")
