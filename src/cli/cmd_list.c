@@ -71,6 +71,12 @@ static int run(struct session *session)
             (people ? put_for_people : put_for_programs)(&list, &indexes.first[i]);
         }
         list_end(&list);
+        for (size_t i = 0; people && i < indexes.n; i++) {
+            if (indexes.first[i].reason[0] != '\0') {
+                session_remark(session, "%s is stale: %s", indexes.first[i].name,
+                               indexes.first[i].reason);
+            }
+        }
     }
     target_indexes_free(db, &indexes);
     annex_db_close(db);
@@ -87,8 +93,8 @@ const struct command command_list = {
     .description =
         "One line for each index. State \"fresh\" means that every row is in a segment,\n"
         "\"delta\" that some rows changed since the last sync and are searched one by one,\n"
-        "\"stale\" that the change log is not complete and searches scan the table:\n"
-        "annex info says why. Answers are right in every state.",
+        "\"stale\" that the change log is not complete and searches scan the table: a line\n"
+        "below says why, and what to run. Answers are right in every state.",
     .examples = "annex list docs.db\n"
                 "annex list docs.db --json | jq '.[].name'",
     .run = run,

@@ -242,6 +242,9 @@ def test_lost_trigger__answers_stay_right_and_sync_compares(annex, database):
     assert annex(*search, "--quiet").stderr == ""
     info = json.loads(annex("info", database, "--json").stdout)
     assert info["state"] == "stale" and "trigger" in info["reason"]
+    listed = annex("list", database)
+    assert info["reason"] in listed.stderr and listed.stderr.count("\n") == 1
+    assert info["reason"].endswith("; run annex_sync('synsets_idx')")
     annex("check", database, code=4)
     (synced,) = json.loads(annex("sync", database, "--json").stdout)
     assert (synced["rebuilt"], synced["swept"], synced["inserted"]) == (False, True, 0)

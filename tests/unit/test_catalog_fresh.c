@@ -5,6 +5,7 @@
  * Random changes are seeded; every batch is compared with the oracle. See also
  * tests/blackbox/test_freshness.py, which does the same from several processes.
  */
+#include "fault.h"
 #include "scene.h"
 
 /* ---- random changes ---------------------------------------------------------------------------*/
@@ -314,6 +315,55 @@ static void renamed_columns__are_followed(void **state)
     scene_compare_exact(scene, "id", "docs WHERE language = 'en'", 20);
 }
 
+/* Searches and syncs an index that lost a trigger, after its columns were renamed. */
+static annex_status mend_everything(struct scene *scene, const annex_env *env)
+{
+    annex_db *db = NULL;
+    annex_db_index *list = NULL;
+    size_t n = 0;
+    annex_error error;
+    annex_result *result = NULL;
+    float query[DIMENSION] = {1};
+    annex_db_request request = scene_request(query, 10);
+    annex_status status = annex_db_open(env, scene->path, 0, &db, &error);
+    if (status == ANNEX_OK) {
+        status = annex_db_search(db, "idx", &request, &result, &error);
+        annex_result_free(result);
+    }
+    if (status == ANNEX_OK) {
+        scene_run(scene, "DROP TRIGGER annex_log_1_delete; DELETE FROM docs WHERE number < 4;"
+                         "INSERT INTO docs(vector, lang) SELECT vector, lang FROM docs LIMIT 2");
+        status = annex_db_list(db, &list, &n, &error);
+        annex_db_list_free(db, list, n);
+    }
+    if (status == ANNEX_OK) {
+        status = annex_db_sync(db, "idx", NULL, &error);
+    }
+    annex_db_close(db);
+    return status;
+}
+
+static void failing_memory__stops_no_later_sync(void **state)
+{
+    struct scene *scene = *state;
+    struct fault fault;
+    fault_init(&fault, &scene->env);
+    for (uint64_t n = 1; fault_loop(&fault, FAULT_MEMORY, n, false); n++) {
+        scene_docs(scene, 30);
+        scene_create(scene, "{\"where\":\"lang = 'en'\"}");
+        scene_run(scene, "ALTER TABLE docs RENAME COLUMN id TO number;"
+                         "ALTER TABLE docs RENAME COLUMN vec TO vector");
+        annex_status status = mend_everything(scene, &fault.env);
+        assert_true(status == ANNEX_OK || status == ANNEX_NOMEM);
+        fault_disarm(&fault);
+        scene_ok(scene, annex_db_sync(scene->db, "idx", NULL, &scene->error));
+        scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+        scene_ok(scene, annex_db_drop(scene->db, "idx", &scene->error));
+        scene_run(scene, "DROP TABLE docs");
+    }
+    fault_free(&fault);
+}
+
 static void renamed_table__is_followed(void **state)
 {
     struct scene *scene = *state;
@@ -351,6 +401,7 @@ int main(void)
         SCENE(sweep_of_a_table_as_it_was__builds_nothing),
         SCENE(sweep_after_most_rows_changed__builds_anew),
         SCENE(renamed_columns__are_followed),
+        SCENE(failing_memory__stops_no_later_sync),
         SCENE(renamed_table__is_followed),
     };
     return cmocka_run_group_tests_name("catalog_fresh", tests, NULL, NULL);
