@@ -120,6 +120,9 @@ extern const sqlite3_module search_module;
 extern const sqlite3_module within_module;
 extern const sqlite3_module indexes_module;
 
+/* k as SQL gives it: an integer, or text or a real number that is one (a web form sends text). */
+bool search_read_k(sqlite3_value *value, size_t *k, annex_error *error);
+
 /* What `key IN (…)` allows. Zero-initialised is empty. */
 struct keylist {
     annex_value *keys;
@@ -138,6 +141,9 @@ int keylist_intersect(struct keylist *list, struct keylist *other);
 /* Adds one value. */
 int keylist_add(struct keylist *list, sqlite3_value *value);
 void keylist_free(struct keylist *list);
+/* Sorts the keys, after which nothing may be added; keylist_holds then finds them. */
+void keylist_sort(struct keylist *list);
+bool keylist_holds(const struct keylist *list, const annex_value *key);
 /* Two annex_value, in SQLite's order without affinity and collation; for qsort and bsearch. */
 int keylist_compare(const void *left, const void *right);
 

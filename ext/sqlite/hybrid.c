@@ -23,6 +23,7 @@ enum {
     COLUMN_TEXT_RANK,
     COLUMN_INDEX, /* from here on hidden: the arguments … */
     COLUMN_PLAN = COLUMN_INDEX + 6,
+    COLUMN_COMPLETE,
     COLUMN_KEY5
 };
 
@@ -41,10 +42,11 @@ static int hybrid_connect(sqlite3 *handle, void *connection, int n, const char *
 {
     struct hybrid_table *hybrid;
     int code = sqlite3_declare_vtab(
-        handle, "CREATE TABLE x(key, key2, key3, key4, score REAL, distance REAL, bm25 REAL,"
-                " vector_rank INTEGER, text_rank INTEGER, \"index\" HIDDEN, query HIDDEN,"
-                " fts_table HIDDEN, fts_query HIDDEN, k HIDDEN, options HIDDEN, plan HIDDEN,"
-                " key5 HIDDEN, key6 HIDDEN, key7 HIDDEN, key8 HIDDEN)");
+        handle,
+        "CREATE TABLE x(key, key2, key3, key4, score REAL, distance REAL, bm25 REAL,"
+        " vector_rank INTEGER, text_rank INTEGER, \"index\" HIDDEN, query HIDDEN,"
+        " fts_table HIDDEN, fts_query HIDDEN, k HIDDEN, options HIDDEN, plan HIDDEN, complete HIDDEN,"
+        " key5 HIDDEN, key6 HIDDEN, key7 HIDDEN, key8 HIDDEN)");
 
     (void)n;
     (void)arguments;
@@ -209,11 +211,11 @@ static int hybrid_read_values(struct hybrid_cursor *hybrid, int plan, sqlite3_va
         }
     }
     for (int i = 0; i < n_lists && code == SQLITE_OK; i++) {
-        struct keylist more = {0};
+        struct keylist more = {.connection = list->connection};
 
         code = keylist_read(i == 0 ? list : &more, values[next++]);
         if (i > 0 && code == SQLITE_OK) {
-            keylist_intersect(list, &more);
+            code = keylist_intersect(list, &more);
         }
         keylist_free(&more);
     }
@@ -224,7 +226,7 @@ static int hybrid_filter(sqlite3_vtab_cursor *cursor, int plan, const char *desc
                          sqlite3_value **values)
 {
     struct hybrid_cursor *hybrid = (struct hybrid_cursor *)cursor;
-    struct keylist keys = {0};
+    struct keylist keys = {.connection = ((struct hybrid_table *)cursor->pVtab)->connection};
     int code;
 
     (void)description;
@@ -288,6 +290,8 @@ static int hybrid_column(sqlite3_vtab_cursor *cursor, sqlite3_context *context, 
         hybrid_column_key(context, row, (size_t)(column - COLUMN_KEY5) + HYBRID_VISIBLE_KEYS);
     } else if (column == COLUMN_PLAN) {
         sqlite3_result_text(context, hybrid->plan, -1, SQLITE_TRANSIENT);
+    } else if (column == COLUMN_COMPLETE) {
+        sqlite3_result_int(context, hybrid->complete);
     } else if (column >= COLUMN_INDEX) {
         if (hybrid->arguments[column - COLUMN_INDEX] != NULL) {
             sqlite3_result_value(context, hybrid->arguments[column - COLUMN_INDEX]);

@@ -73,7 +73,7 @@ annex_status hybrid_text_hold(struct hybrid_text *text, annex_error *error);
 void hybrid_text_release(struct hybrid_text *text);
 /*
  * Adds the best `limit` rows that match, best first, with their ranks. Only keys of `allowed`,
- * which is sorted by keylist_compare; NULL: all.
+ * which is sorted; NULL: all.
  */
 annex_status hybrid_text_search(struct hybrid_text *text, sqlite3_value *query, size_t limit,
                                 const struct keylist *allowed, struct hybrid_rows *rows,
@@ -108,6 +108,7 @@ struct hybrid_cursor {
     struct hybrid_rows rows;
     size_t row;
     char *plan;
+    bool complete;                              /* the search by vector was not cut */
     sqlite3_value *arguments[HYBRID_ARGUMENTS]; /* copies, NULL for those left out */
 };
 

@@ -6,9 +6,6 @@
  *   2. A list whose query is NULL or whose weight is 0 is not searched and adds no rows.
  *   3. A row that words alone have found gets its distance too, when the statement asks for it.
  */
-#include <math.h>
-#include <stdlib.h>
-
 #include "hybrid.h"
 #include "statement.h"
 
@@ -30,26 +27,9 @@ struct hybrid_request {
 
 /* ---- The arguments ----------------------------------------------------------------------------*/
 
-/* k as SQL gives it: an integer, or text or a real number that is one. */
-static bool hybrid_read_k(sqlite3_value *value, size_t *k, annex_error *error)
+static bool hybrid_is_null(sqlite3_value *value)
 {
-    double number;
-
-    *k = HYBRID_DEFAULT_K;
-    if (value == NULL || sqlite3_value_type(value) == SQLITE_NULL) {
-        return true;
-    }
-    number = sqlite3_value_double(value);
-    if ((sqlite3_value_numeric_type(value) != SQLITE_INTEGER &&
-         sqlite3_value_numeric_type(value) != SQLITE_FLOAT) ||
-        number < 0 || number != floor(number) || isinf(number)) {
-        connection_refuse(error,
-                          "k is %.40s; it is the number of rows wanted, an integer, 0 or more",
-                          (const char *)sqlite3_value_text(value));
-        return false;
-    }
-    *k = (size_t)sqlite3_value_int64(value);
-    return true;
+    return value == NULL || sqlite3_value_type(value) == SQLITE_NULL;
 }
 
 /* Whether there is something to search for by words. */
@@ -89,18 +69,17 @@ static bool hybrid_read_request(struct hybrid_cursor *hybrid, struct hybrid_requ
                        error) ||
         !hybrid_read_words(arguments[ARGUMENT_FTS_QUERY], &request->has_query[HYBRID_TEXT],
                            error) ||
-        !hybrid_read_k(arguments[ARGUMENT_K], &request->k, error)) {
+        (!hybrid_is_null(arguments[ARGUMENT_K]) &&
+         !search_read_k(arguments[ARGUMENT_K], &request->k, error))) {
         return false;
     }
-    if (options != NULL && sqlite3_value_type(options) != SQLITE_NULL &&
-        !function_text(options, "options", &request->json, error)) {
+    if (!hybrid_is_null(options) && !function_text(options, "options", &request->json, error)) {
         return false;
     }
     if (hybrid_options_read(table->handle, request->json, &request->options, error) != ANNEX_OK) {
         return false;
     }
-    request->has_query[HYBRID_VECTOR] =
-        sqlite3_value_type(arguments[ARGUMENT_QUERY]) != SQLITE_NULL;
+    request->has_query[HYBRID_VECTOR] = !hybrid_is_null(arguments[ARGUMENT_QUERY]);
     return true;
 }
 
@@ -179,6 +158,7 @@ static annex_status hybrid_search_vector(struct hybrid_cursor *hybrid,
     if (status == ANNEX_OK) {
         sqlite3_free(hybrid->plan);
         hybrid->plan = sqlite3_mprintf("vector: %s", annex_result_plan(result));
+        hybrid->complete = annex_result_complete(result);
     }
     hybrid_forget(hybrid, result);
     return status;
@@ -200,7 +180,7 @@ static annex_status hybrid_fill_some(struct hybrid_cursor *hybrid,
     }
     ask.k = INT64_MAX;
     ask.where = where;
-    ask.options = "{\"effort\":\"exact\"}";
+    ask.exact = true;
     status = hybrid_ask(hybrid, request->index, &ask, &result, error);
     for (size_t i = 0; status == ANNEX_OK && i < annex_result_count(result); i++) {
         struct hybrid_row found = {.key = key, .key_columns = hybrid->rows.key_columns};
@@ -246,6 +226,7 @@ static annex_status hybrid_search_both(struct hybrid_cursor *hybrid,
     size_t n;
 
     hybrid->plan = sqlite3_mprintf("vector: none");
+    hybrid->complete = true;
     if (hybrid_uses(request, HYBRID_VECTOR)) {
         status = hybrid_search_vector(hybrid, request, depth, error);
     }
@@ -288,17 +269,15 @@ int hybrid_run(struct hybrid_cursor *hybrid, struct keylist *keys, bool filtered
                bool wants_distance)
 {
     struct hybrid_table *table = (struct hybrid_table *)hybrid->base.pVtab;
-    struct hybrid_request request = {.keys = filtered ? keys : NULL,
-                                     .wants_distance = wants_distance};
+    struct hybrid_request request = {
+        .k = HYBRID_DEFAULT_K, .keys = filtered ? keys : NULL, .wants_distance = wants_distance};
     annex_status status;
     annex_error error;
 
     if (!hybrid_read_request(hybrid, &request, &error)) {
         return connection_fail_table(&table->base, &error);
     }
-    if (filtered && keys->n > 0) {
-        qsort(keys->keys, keys->n, sizeof *keys->keys, keylist_compare);
-    }
+    keylist_sort(keys);
     status = hybrid_text_open(table->handle, request.index, request.fts_table,
                               request.options.fts_key, &hybrid->text, &error);
     if (status == ANNEX_OK) {

@@ -11,7 +11,6 @@
  *   3. Rows of equal rank come in the order of their keys.
  */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "declaration.h"
@@ -368,9 +367,7 @@ void hybrid_text_release(struct hybrid_text *text)
 
 static bool text_allows(const struct keylist *allowed, const annex_value *key)
 {
-    return allowed == NULL ||
-           (allowed->n > 0 && bsearch(key, allowed->keys, allowed->n, sizeof *allowed->keys,
-                                      keylist_compare) != NULL);
+    return allowed == NULL || keylist_holds(allowed, key);
 }
 
 static annex_status text_read_row(struct hybrid_text *text, const struct keylist *allowed,
@@ -398,7 +395,7 @@ annex_status hybrid_text_search(struct hybrid_text *text, sqlite3_value *query, 
                                 const struct keylist *allowed, struct hybrid_rows *rows,
                                 annex_error *error)
 {
-    annex_error why = {ANNEX_OK, ""};
+    annex_error why;
     annex_status status = ANNEX_OK;
     size_t rank = 0;
     bool row = limit > 0;
@@ -407,14 +404,15 @@ annex_status hybrid_text_search(struct hybrid_text *text, sqlite3_value *query, 
     sqlite3_bind_int64(text->search, 2,
                        allowed == NULL && limit < INT64_MAX ? (sqlite3_int64)limit : -1);
     while (status == ANNEX_OK && row && rank < limit) {
-        status = statement_step(text->search, &row, &why);
-        if (status != ANNEX_OK) {
+        status = statement_step(text->search, &row, error);
+        if (status == ANNEX_HOST) {
+            why = *error;
             connection_refuse(error,
                               "FTS5 cannot search %s: %s; words in double quotes are searched for "
                               "as they are",
                               text->fts, why.message);
-            error->status = status == ANNEX_HOST ? ANNEX_INVALID : status;
-        } else if (row) {
+            status = error->status;
+        } else if (status == ANNEX_OK && row) {
             status = text_read_row(text, allowed, &rank, rows, error);
         }
     }

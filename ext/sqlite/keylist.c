@@ -125,30 +125,35 @@ int keylist_compare(const void *left, const void *right)
     return order != 0 ? order : (a->bytes > b->bytes) - (a->bytes < b->bytes);
 }
 
-/* SQLite gives lists in order, mostly, and sorting a long one cannot be interrupted. */
-static bool keylist_is_sorted(const struct keylist *list)
+void keylist_sort(struct keylist *list)
 {
-    for (size_t i = 1; i < list->n; i++) {
-        if (keylist_compare(&list->keys[i - 1], &list->keys[i]) > 0) {
-            return false;
-        }
+    size_t i = 1;
+
+    /* SQLite gives lists in order, mostly, and sorting a long one cannot be interrupted. */
+    while (i < list->n && keylist_compare(&list->keys[i - 1], &list->keys[i]) <= 0) {
+        i++;
     }
-    return true;
+    if (i < list->n) {
+        qsort(list->keys, list->n, sizeof *list->keys, keylist_compare);
+    }
+}
+
+bool keylist_holds(const struct keylist *list, const annex_value *key)
+{
+    return list->n > 0 &&
+           bsearch(key, list->keys, list->n, sizeof *list->keys, keylist_compare) != NULL;
 }
 
 int keylist_intersect(struct keylist *list, struct keylist *other)
 {
     size_t kept = 0;
 
-    if (other->n > 0 && !keylist_is_sorted(other)) {
-        qsort(other->keys, other->n, sizeof *other->keys, keylist_compare);
-    }
+    keylist_sort(other);
     for (size_t i = 0; i < list->n; i++) {
         if (keylist_poll(list, i) != SQLITE_OK) {
             return SQLITE_INTERRUPT;
         }
-        if (other->n > 0 && bsearch(&list->keys[i], other->keys, other->n, sizeof *other->keys,
-                                    keylist_compare) != NULL) {
+        if (keylist_holds(other, &list->keys[i])) {
             sqlite3_value *owner = list->owners[kept];
 
             list->keys[kept] = list->keys[i];

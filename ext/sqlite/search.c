@@ -114,8 +114,7 @@ static bool search_is_null(sqlite3_value *value)
     return value == NULL || sqlite3_value_type(value) == SQLITE_NULL;
 }
 
-/* k as SQL gives it: an integer, or text or a real number that is one (a web form sends text). */
-static bool search_read_k(sqlite3_value *value, size_t *k, annex_error *error)
+bool search_read_k(sqlite3_value *value, size_t *k, annex_error *error)
 {
     double real;
 
