@@ -42,11 +42,10 @@ static int hybrid_connect(sqlite3 *handle, void *connection, int n, const char *
 {
     struct hybrid_table *hybrid;
     int code = sqlite3_declare_vtab(
-        handle,
-        "CREATE TABLE x(key, key2, key3, key4, score REAL, distance REAL, bm25 REAL,"
-        " vector_rank INTEGER, text_rank INTEGER, \"index\" HIDDEN, query HIDDEN,"
-        " fts_table HIDDEN, fts_query HIDDEN, k HIDDEN, options HIDDEN, plan HIDDEN, complete HIDDEN,"
-        " key5 HIDDEN, key6 HIDDEN, key7 HIDDEN, key8 HIDDEN)");
+        handle, "CREATE TABLE x(key, key2, key3, key4, score REAL, distance REAL, bm25 REAL,"
+                " vector_rank INTEGER, text_rank INTEGER, \"index\" HIDDEN, query HIDDEN,"
+                " fts_table HIDDEN, fts_query HIDDEN, k HIDDEN, options HIDDEN, plan HIDDEN,"
+                " complete HIDDEN, key5 HIDDEN, key6 HIDDEN, key7 HIDDEN, key8 HIDDEN)");
 
     (void)n;
     (void)arguments;

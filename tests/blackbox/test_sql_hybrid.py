@@ -414,7 +414,7 @@ def test_condition_of_the_index__holds_for_the_words_too(db):
     ("'docs_idx', '[1,2]', 'docs_fts', 'fig'", "the query does not fit the index"),
     ("'docs_idx', ?, 'docs_fts', 'fig', -1", "k is -1; it is the number of rows wanted"),
     ("'docs_idx', ?, 'docs_fts', 'fig', 1.5", "k is 1.5; it is the number of rows wanted"),
-    ("'docs_idx', ?, 'docs_fts', 'fig', 'many'", "k is not a number; it is the number of rows wanted"),
+    ("'docs_idx', ?, 'docs_fts', 'fig', 'many'", "k is not a number"),
     ("'docs_idx', ?, 'docs_fts', 'fig', 5, 7", "the options must be text, not an integer"),
     ("'docs_idx', ?, 'docs_fts', 'fig', 5, '[]'", "options of annex_hybrid are not a JSON object"),
     ("'docs_idx', ?, 'docs_fts', 'fig', 5, '{'", "options of annex_hybrid are not a JSON object"),
