@@ -92,12 +92,12 @@ def test_table_made_anew_without_triggers__is_not_stale_after_one_sync(connect):
 def test_vacuum_and_renaming__do_not_look_like_a_table_made_anew(connect, tmp_path):
     db = connect("docs.db")
     fill(db, [(i, i, vector(i, 0, 0, 0)) for i in range(1, 6)])
+    state = "SELECT state, reason FROM annex_indexes"
     for sql in ("CREATE TABLE a(x)", "DROP TABLE a", "VACUUM", "ALTER TABLE docs RENAME TO papers",
-                "ALTER TABLE papers ADD COLUMN more", "VACUUM", "ALTER TABLE papers DROP COLUMN more",
-                "ALTER TABLE papers RENAME TO docs", "SELECT annex_sync('idx')",
-                "SELECT annex_optimize('idx')"):
+                "ALTER TABLE papers ADD COLUMN more", "VACUUM",
+                "ALTER TABLE papers DROP COLUMN more", "ALTER TABLE papers RENAME TO docs",
+                "SELECT annex_sync('idx')", "SELECT annex_optimize('idx')"):
         db.execute(sql)
-        assert db.execute("SELECT state, reason FROM annex_indexes").fetchone() == ("fresh", ""), sql
+        assert db.execute(state).fetchone() == ("fresh", ""), sql
     db.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
-    copy = connect("copy.db")
-    assert copy.execute("SELECT state, reason FROM annex_indexes").fetchone() == ("fresh", "")
+    assert connect("copy.db").execute(state).fetchone() == ("fresh", "")

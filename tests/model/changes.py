@@ -191,8 +191,11 @@ class Changes:
         for weight, change in self.weighted:
             at -= weight
             if at < 0:
-                return change()
-        return self.delete()
+                break
+        what, statements = change()
+        if what != "foreign key cascade":
+            statements = [(self.world.sql(sql), values) for sql, values in statements]
+        return what, statements
 
     def batch(self, n, searches=False):
         """n changes in one transaction or several, with savepoints, some of it undone.
@@ -222,9 +225,7 @@ class Changes:
                 batch.append(("search inside", self.rng.randrange(2 ** 32)))
             if searches and self.rng.random() < 0.01:
                 batch.append(("sync inside", self.rng.choice(["annex_sync", "annex_optimize"])))
-            if self.rng.random() < 0.001:
-                batch.append(self.delete_all())
-            batch.append(self.one())
+            batch.append(self.delete_all() if self.rng.random() < 0.001 else self.one())
         if inside:
             end = self.rng.choice(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"])
             batch.append((end.lower(), [(end, ())]))

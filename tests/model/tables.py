@@ -5,9 +5,12 @@ database.
 """
 
 import json
+import re
 
 import numpy
 
+# Columns besides the key, by the names that statements are written with; see World.sql.
+COLUMNS = ["other", "lang", "note", "vec"]
 WHERES = ["lang = 'en'", "other % 3 <> 0 AND lang IS NOT NULL", "note IS NULL OR length(note) > 2"]
 METRICS = ["l2", "ip", "cosine", "l1"]
 NAMES = ["docs", "my papers", 'a "quoted" name', "Docs2", "order"]
@@ -30,10 +33,10 @@ class Kind:
     def key(self, rng, space):
         return (rng.randrange(space),)
 
-    def create(self, table):
+    def create(self):
+        """What stands behind CREATE TABLE and its name."""
         more = f", {self.tail}" if self.tail else ""
-        return (f"CREATE TABLE {quote(table)}({self.declared}, other INTEGER UNIQUE, lang TEXT, "
-                f"note, vec{more}){self.end}")
+        return (f"({self.declared}, other INTEGER UNIQUE, lang TEXT, note, vec{more}){self.end}")
 
 
 class Integer(Kind):
@@ -106,7 +109,7 @@ class Child(Compound):
     """Like llm's embeddings: (collection, id), deleted and renumbered with the collection."""
 
     columns = ["collection", "id"]
-    declared = ("collection INTEGER REFERENCES parents(id) ON DELETE CASCADE ON UPDATE CASCADE, "
+    declared = ("collection INTEGER REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE, "
                 "id TEXT")
     tail = "PRIMARY KEY(collection, id)"
     parents = True
@@ -174,7 +177,7 @@ def encode(form, numbers):
 class World:
     """What one database of the model is like; `state` is what changes while it lives."""
 
-    def __init__(self, rng, processes):
+    def __init__(self, rng):
         self.kind = rng.choice(KINDS)()
         self.form = rng.choice(["f32"] * 5 + ["json", "f16", "i8", "bits"])
         self.dimension = rng.choice([3, 8, 16, 33])
@@ -184,9 +187,9 @@ class World:
         self.vacuum = rng.choice(["NONE", "NONE", "FULL", "INCREMENTAL"])
         self.space = rng.choice([60] * 4 + [400] * 11 + [3000] * 2 + [6000])
         self.recursive = rng.randrange(2)
-        self.processes = processes
         self.next_index = 0
         self.table = "docs"
+        self.names = {column: column for column in COLUMNS + self.kind.columns}
         n = 1 if self.space > 400 else rng.choice([1, 1, 2, 3])
         self.indexes = [self.index(rng) for _ in range(n)]
 
@@ -200,15 +203,33 @@ class World:
         if rng.random() < 0.3:
             options["where"] = rng.choice(WHERES)
         if len(self.kind.columns) == 1 and rng.random() < 0.2:
-            options["key"] = self.kind.columns[0]
+            options["key"] = self.names[self.kind.columns[0]]
+        where = options.get("where", "1")
+        if where != "1":
+            options["where"] = self.sql(where)
         return {"name": f"idx{self.next_index}", "metric": metric, "form": self.form,
-                "dimension": self.dimension, "keys": self.kind.columns,
-                "where": options.get("where", "1"), "column": "vec", "table": self.table,
-                "options": json.dumps(options)}
+                "dimension": self.dimension, "where": where, "options": json.dumps(options)}
+
+    def sql(self, text):
+        """A statement, written with the first names of the columns, with those of today."""
+        for column, name in self.names.items():
+            if name != column:
+                text = re.sub(rf"(?<![\w\"]){column}(?![\w\"])", lambda _: quote(name), text)
+                text = text.replace(quote(column), quote(name))
+        return text
+
+    def rebuild(self, rng):
+        """Arguments of Worker.rebuild: the same table made anew, now and then with fewer rows."""
+        columns = ", ".join([quote(column) for column in self.kind.columns] + COLUMNS)
+        where = rng.choice(["1", "1", f"other % 9 <> {rng.randrange(9)}"])
+        return (self.table, self.sql(self.kind.create()), self.sql(columns), self.sql(where),
+                rng.random() < 0.4)
 
     def spec(self):
         """What a reader has to know to check this moment."""
-        return [dict(index, table=self.table) for index in self.indexes]
+        return [dict(index, table=self.table, column=self.names["vec"],
+                     keys=[self.names[column] for column in self.kind.columns],
+                     where=self.sql(index["where"])) for index in self.indexes]
 
     def __str__(self):
         indexes = ", ".join(

@@ -100,15 +100,20 @@ class Worker:
         log = quote(logs[number % len(logs)])  # there is an index, so there is one
         self.db.execute(f"DELETE FROM {log} WHERE {condition.format(log=log)}")
 
-    def rebuild(self, kind, table):
-        """As migrations do: a new table, a copy, the old one dropped. The triggers go with it."""
-        columns = ", ".join(map(quote, kind.columns)) + ", other, lang, note, vec"
+    def rebuild(self, table, body, columns, where, put_back):
+        """As migrations do: a new table, a copy, the old one dropped. The triggers go with it, and
+        some programs put them back."""
+        triggers = self.db.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND "
+                                   "tbl_name = ?", (table,)).fetchall()
         self.db.execute("PRAGMA foreign_keys = OFF")
-        self.db.execute("BEGIN")
-        self.db.execute(kind.create("new table"))
-        self.db.execute(f'INSERT INTO "new table"({columns}) SELECT {columns} FROM {quote(table)}')
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute('CREATE TABLE "new table"' + body)
+        self.db.execute(f'INSERT INTO "new table"({columns}) SELECT {columns} FROM {quote(table)} '
+                        f"WHERE {where}")
         self.db.execute(f"DROP TABLE {quote(table)}")
         self.db.execute(f'ALTER TABLE "new table" RENAME TO {quote(table)}')
+        for (sql,) in triggers if put_back else []:
+            self.db.execute(sql)
         self.db.execute("COMMIT")
         self.db.execute("PRAGMA foreign_keys = ON")
 
@@ -273,17 +278,6 @@ class Worker:
         right = truth.matrix[at].astype("<f4").tobytes()
         return None if value == right else f"annex_vector gives another one for {truth.keys[at]}"
 
-    def check_renamed(self, indexes, seed):
-        """A column of the index has another name for a while: an error that says so, or right."""
-        try:
-            return self.check([dict(index, column="renamed") for index in indexes], seed)
-        except sqlite3.OperationalError as error:
-            self.counts["renamed column: error"] += 1
-            if self.db.in_transaction:
-                self.db.execute("COMMIT")
-            fine = "create it again" in str(error) or "no such column" in str(error)
-            return None if fine else f"renamed column: {error}"
-
     # ---- all at once
 
     def free_write(self, world, seed, n, tends):
@@ -305,9 +299,11 @@ class Worker:
                 verb = rng.choice(["annex_sync"] * 4 + ["annex_optimize"])
                 self.retry(lambda: self.scalar(f"SELECT {verb}(?)", (rng.choice(indexes)["name"],)))
                 self.counts[verb] += 1
-            elif not tends and rng.random() < 0.01:
-                self.retry(lambda: self.drop_triggers(False, rng.randrange(99)))
-                self.counts["drop triggers"] += 1
+            elif not tends and rng.random() < 0.02:
+                self.retry(rng.choice([
+                    lambda: self.drop_triggers(False, rng.randrange(99)),
+                    lambda: self.rebuild(*world.rebuild(rng))]))
+                self.counts["triggers lost while others write"] += 1
         return None
 
     def free_read(self, indexes, seed):
