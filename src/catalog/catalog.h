@@ -198,6 +198,7 @@ struct catalog_index {
     struct catalog_part *parts;
     size_t n_parts;
     int64_t parts_expected; /* other than n_parts: somebody deleted some, the index is stale */
+    uint64_t fingerprint;   /* of triggers and log when they were found good; 0: not looked yet */
     int64_t schema_version; /* of the schema when the table was found to fit; 0: not looked yet */
     struct delta delta;
     annex_error stale; /* message: why the index cannot be trusted; "" when it can */

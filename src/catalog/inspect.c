@@ -29,6 +29,7 @@ struct host_log catalog_log(const struct catalog_index *index)
         .n_watched = index->definition.n_watched,
         .beside = inspect_beside,
         .n_beside = ARRAY_LENGTH(inspect_beside),
+        .fingerprint = index->fingerprint,
     };
 }
 
@@ -276,6 +277,7 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
         index->followed = true;
         index->schema_version = 0;
     }
+    index->fingerprint = found.state == HOST_LOG_GOOD ? found.fingerprint : 0;
     if (found.state == HOST_LOG_GOOD) {
         TRY_CLEANUP(inspect_follow_columns(db, index, &found, &scratch, error));
     } else {

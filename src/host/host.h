@@ -55,6 +55,7 @@ struct host_log {
     size_t n_watched;
     const char *const *beside; /* further tables that log_inspect looks for */
     size_t n_beside;
+    uint64_t fingerprint; /* of what log_inspect found good under these names; 0: not known */
 };
 
 enum host_log_state {
@@ -67,6 +68,7 @@ enum host_log_state {
 /* Text lives in the arena given to log_inspect, or where the host_log has it. */
 struct host_log_found {
     enum host_log_state state;
+    uint64_t fingerprint; /* of what is there; the same one needs no second look */
     const char *what;     /* is missing or changed: "the trigger annex_log_7_insert" */
     const char *table;    /* as it is called now */
     const char **keys;    /* [n_keys] as they are called now */

@@ -129,12 +129,35 @@ struct log_objects {
     int64_t log_place, table_place; /* in the order of their creation, which VACUUM keeps */
 };
 
-/* Takes the object under the statement: name, table, text, place, whether it is the table. */
+/*
+ * The objects that an inspection may be about: name, table, text, place, and whether it is a table.
+ * All names of ours begin alike; comparing costs less than looking for each of them.
+ */
+static annex_status log_list(struct host *host, const struct host_log *log, const char *table,
+                             struct arena *arena, struct host_statement **statement,
+                             annex_error *error)
+{
+    const char *schema = NULL;
+    *statement = NULL;
+    TRY(host_quote(arena, log->schema, &schema, error));
+    TRY(host_prepare(host, statement, error,
+                     "SELECT name, tbl_name, sql, rowid, type = 'table' FROM %s.sqlite_schema "
+                     "WHERE (name > 'annex_' AND name < 'annex`' OR name = ?1) "
+                     "AND type IN ('table', 'trigger')",
+                     schema));
+    return host_bind_text(host, *statement, 1, table, error);
+}
+
+/* Takes the object under the statement, if it is one of the log or the table `table`. */
 static annex_status log_read_object(struct host *host, const struct host_log *log,
-                                    struct host_statement *statement, struct arena *arena,
-                                    struct log_objects *objects, annex_error *error)
+                                    const char *table, struct host_statement *statement,
+                                    struct arena *arena, struct log_objects *objects,
+                                    annex_error *error)
 {
     const char *name = NULL, *text = NULL;
+    size_t prefix = strlen(log->log);
+    bool is_table = host_integer(host, statement, 4) != 0;
+    int64_t place = host_integer(host, statement, 3);
     TRY(host_text(host, statement, 0, arena, &name, error));
     TRY(host_text(host, statement, 2, arena, &text, error));
     for (size_t i = 0; i < log->n_beside; i++) {
@@ -142,13 +165,12 @@ static annex_status log_read_object(struct host *host, const struct host_log *lo
     }
     if (strcmp(name, log->log) == 0) {
         objects->log = text;
-        objects->log_place = host_integer(host, statement, 3);
+        objects->log_place = place;
     }
-    if (host_integer(host, statement, 4) != 0) {
-        objects->table_place = host_integer(host, statement, 3);
+    if (is_table && strcmp(name, table) == 0) {
+        objects->table_place = place;
     }
     for (size_t i = 0; i < LOG_TRIGGERS; i++) {
-        size_t prefix = strlen(log->log);
         if (strncmp(name, log->log, prefix) == 0 && strcmp(name + prefix, log_suffixes[i]) == 0) {
             objects->triggers[i] = text;
             TRY(host_text(host, statement, 1, arena, &objects->table, error));
@@ -157,41 +179,62 @@ static annex_status log_read_object(struct host *host, const struct host_log *lo
     return ANNEX_OK;
 }
 
-static annex_status log_read(struct host *host, const struct host_log *log, struct arena *arena,
-                             struct log_objects *objects, annex_error *error)
+static annex_status log_read_with(struct host *host, const struct host_log *log, const char *table,
+                                  struct arena *arena, struct log_objects *objects,
+                                  annex_error *error)
 {
     struct host_statement *statement = NULL;
-    const char *schema = NULL, *names = "";
     bool row = true;
     *objects = (struct log_objects){.table = log->table};
     assert(log->n_beside <= LOG_MOST_BESIDE);
-    annex_status status = host_quote(arena, log->schema, &schema, error);
-    TRY_CLEANUP(status);
-    for (size_t i = 0; i < log->n_beside; i++) {
-        TRY_CLEANUP(arena_printf(arena, &names, error, "%s, ?%zu", names, i + 3));
-    }
-    TRY_CLEANUP(host_prepare(host, &statement, error,
-                             "WITH t(name) AS (SELECT coalesce((SELECT tbl_name "
-                             "FROM %s.sqlite_schema WHERE type = 'trigger' AND "
-                             "name = ?1 || '_insert'), ?2)) "
-                             "SELECT name, tbl_name, sql, rowid, "
-                             "type = 'table' AND name = (SELECT name FROM t) "
-                             "FROM %s.sqlite_schema WHERE type IN ('table', 'trigger') AND "
-                             "(name IN (?1, ?1 || '_insert', ?1 || '_update', ?1 || '_delete'%s) "
-                             "OR name = (SELECT name FROM t))",
-                             schema, schema, names));
-    TRY_CLEANUP(host_bind_text(host, statement, 1, log->log, error));
-    TRY_CLEANUP(host_bind_text(host, statement, 2, log->table, error));
-    for (size_t i = 0; i < log->n_beside; i++) {
-        TRY_CLEANUP(host_bind_text(host, statement, (int)i + 3, log->beside[i], error));
-    }
-    for (;;) {
+    annex_status status = log_list(host, log, table, arena, &statement, error);
+    while (status == ANNEX_OK) {
         TRY_CLEANUP(host->type->step(statement, &row, error));
         if (!row) {
             break;
         }
-        TRY_CLEANUP(log_read_object(host, log, statement, arena, objects, error));
+        status = log_read_object(host, log, table, statement, arena, objects, error);
     }
+cleanup:
+    host->type->finish(statement);
+    return status;
+}
+
+static annex_status log_read(struct host *host, const struct host_log *log, struct arena *arena,
+                             struct log_objects *objects, annex_error *error)
+{
+    TRY(log_read_with(host, log, log->table, arena, objects, error));
+    /* The triggers tell what the table is called now. */
+    return strcmp(objects->table, log->table) == 0
+               ? ANNEX_OK
+               : log_read_with(host, log, objects->table, arena, objects, error);
+}
+
+/* A number that stands for everything log_read_with would read of this index. */
+static annex_status log_fingerprint(struct host *host, const struct host_log *log,
+                                    struct arena *arena, uint64_t *fingerprint, annex_error *error)
+{
+    struct host_statement *statement = NULL;
+    size_t prefix = strlen("annex_log_");
+    bool row = true;
+    uint64_t hash = 1;
+    annex_status status = log_list(host, log, log->table, arena, &statement, error);
+    while (status == ANNEX_OK) {
+        annex_value value;
+        TRY_CLEANUP(host->type->step(statement, &row, error));
+        if (!row) {
+            break;
+        }
+        host->type->column(statement, 0, &value);
+        bool of_other = strncmp(value.data, log->log, prefix) == 0 &&
+                        strncmp(value.data, log->log, strlen(log->log)) != 0;
+        for (int i = 0; !of_other && i < 3; i++) {
+            host->type->column(statement, i, &value);
+            hash = hash_bytes(value.data, value.bytes, hash);
+        }
+        hash = of_other ? hash : hash_mix(hash ^ (uint64_t)host_integer(host, statement, 3));
+    }
+    *fingerprint = hash;
 cleanup:
     host->type->finish(statement);
     return status;
@@ -353,6 +396,10 @@ annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, s
     TRY(arena_new(arena, log->n_watched, sizeof *found->watched, &found->watched, error));
     memcpy(found->keys, log->keys, log->n_keys * sizeof *found->keys);
     memcpy(found->watched, log->watched, log->n_watched * sizeof *found->watched);
+    TRY(log_fingerprint(host, log, arena, &found->fingerprint, error));
+    if (found->fingerprint == log->fingerprint) {
+        return ANNEX_OK;
+    }
     TRY(log_read(host, log, arena, &objects, error));
     found->table = objects.table;
     TRY(log_find_missing(log, &objects, arena, &found->what, error));
