@@ -92,8 +92,8 @@ struct host_type {
      * begin takes the lock for writing, unless the caller has a transaction open; change must come
      * before the first write and sets the savepoint inside the caller's transaction. In between is
      * the time for long work: when it is given up, the caller's transaction was not touched.
-     * Within a statement of the caller that writes there is no savepoint: when something fails after
-     * change, the caller fails the statement, and all of it is undone.
+     * Within a statement of the caller that writes there is no savepoint: when something fails
+     * after change, the caller fails the statement, and all of it is undone.
      */
     annex_status (*begin)(struct host *host, annex_error *error); /* ANNEX_BUSY when locked */
     annex_status (*change)(struct host *host, annex_error *error);
