@@ -110,26 +110,43 @@ static annex_status key_fits(const struct key *key, const annex_db_index *index,
                          index->name, columns, index->keys, key->n);
 }
 
-/* The options of a request as JSON. */
-static const char *request_options(const struct session *session, char *text, size_t bytes)
+/* The options of a request as JSON, to be freed; NULL when there are none. */
+static char *request_options(const struct session *session)
 {
-    int used = snprintf(text, bytes, "{");
+    static const struct {
+        enum option_id id;
+        const char *name;
+    } numbers[] = {{OPTION_CANDIDATES, "candidates"},
+                   {OPTION_MAX_SCAN, "max_scan"},
+                   {OPTION_TIMEOUT_MS, "timeout_ms"},
+                   {OPTION_THREADS, "threads"}};
+    json_t *object = json_object();
     if (session_has(session, OPTION_EFFORT)) {
         uint64_t effort = session_option(session, OPTION_EFFORT)->count;
-        used += effort == ANNEX_EFFORT_EXACT
-                    ? snprintf(text + used, bytes - (size_t)used, "\"effort\":\"exact\"")
-                    : snprintf(text + used, bytes - (size_t)used, "\"effort\":%" PRIu64, effort);
-    } else if (session_has(session, OPTION_RECALL)) {
-        char real[40];
-        emit_format_real(session_option(session, OPTION_RECALL)->real, real, sizeof(real));
-        used += snprintf(text + used, bytes - (size_t)used, "\"recall\":%s", real);
+        json_object_set_new(object, "effort",
+                            effort == ANNEX_EFFORT_EXACT ? json_string("exact")
+                                                         : json_integer((json_int_t)effort));
     }
-    if (session_has(session, OPTION_THREADS)) {
-        used += snprintf(text + used, bytes - (size_t)used, "%s\"threads\":%" PRIu64,
-                         used > 1 ? "," : "", session_option(session, OPTION_THREADS)->count);
+    if (session_has(session, OPTION_RECALL)) {
+        json_object_set_new(object, "recall",
+                            json_real(session_option(session, OPTION_RECALL)->real));
     }
-    snprintf(text + used, bytes - (size_t)used, "}");
-    return used > 1 ? text : NULL;
+    if (session_has(session, OPTION_MMR)) {
+        json_object_set_new(object, "mmr", json_real(session_option(session, OPTION_MMR)->real));
+    }
+    if (session_has(session, OPTION_GROUP)) {
+        json_object_set_new(object, "group",
+                            json_string(session_option(session, OPTION_GROUP)->text));
+    }
+    for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++) {
+        if (session_has(session, numbers[i].id)) {
+            json_int_t number = (json_int_t)session_option(session, numbers[i].id)->count;
+            json_object_set_new(object, numbers[i].name, json_integer(number));
+        }
+    }
+    char *text = json_object_size(object) > 0 ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    return text;
 }
 
 static void print_results(const struct session *session, annex_result **results, size_t n)
@@ -186,6 +203,8 @@ static annex_status search_each(const struct session *session, annex_db *db, con
         *n = q + 1;
         if (session_has(session, OPTION_VERBOSE) && (q == 0 || n_queries <= 10)) {
             session_remark(session, "%s", annex_result_plan(results[q]));
+        } else if (!annex_result_complete(results[q])) {
+            session_remark(session, "not all was searched: %s", annex_result_plan(results[q]));
         }
     }
     return ANNEX_OK;
@@ -200,12 +219,12 @@ static int search_database(struct session *session)
     struct key key = {0};
     annex_result **results = NULL;
     size_t n = 0;
-    char options[128];
+    char *options = request_options(session);
     annex_db_request request = ANNEX_DB_REQUEST_INIT;
     request.k = wanted_k(session);
     request.has_distance = session_has(session, OPTION_WITHIN);
     request.distance = session_option(session, OPTION_WITHIN)->real;
-    request.options = request_options(session, options, sizeof(options));
+    request.options = options;
     request.where = session_option(session, OPTION_WHERE)->text;
     annex_status status;
     if (session_has(session, OPTION_LIKE)) {
@@ -235,6 +254,7 @@ static int search_database(struct session *session)
         annex_result_free(results[q]);
     }
     free(results);
+    free(options);
     json_decref(key.json);
     queries_free(&queries);
     target_indexes_free(db, &indexes);
@@ -399,6 +419,14 @@ static int search_file(struct session *session)
 
 static int run(struct session *session)
 {
+    static const struct {
+        enum option_id id;
+        const char *name;
+    } only_databases[] = {
+        {OPTION_WHERE, "where"},       {OPTION_MMR, "mmr"},
+        {OPTION_GROUP, "group"},       {OPTION_CANDIDATES, "candidates"},
+        {OPTION_MAX_SCAN, "max-scan"}, {OPTION_TIMEOUT_MS, "timeout-ms"},
+    };
     int sources = session_has(session, OPTION_QUERY) + session_has(session, OPTION_QUERY_FILE) +
                   session_has(session, OPTION_LIKE);
     if (sources != 1) {
@@ -414,8 +442,11 @@ static int run(struct session *session)
     if (!target_is_index_file(session->arguments.operands[0])) {
         return search_database(session);
     }
-    if (session_has(session, OPTION_WHERE)) {
-        return session_usage("--where needs a database; an index file has no columns");
+    for (size_t i = 0; i < ARRAY_LENGTH(only_databases); i++) {
+        if (session_has(session, only_databases[i].id)) {
+            return session_usage("--%s needs a database; this is an index file",
+                                 only_databases[i].name);
+        }
     }
     if (session->arguments.n_operands > 1) {
         return session_usage("%s is an index file, so \"%s\" is one too many",
