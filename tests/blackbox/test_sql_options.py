@@ -1,11 +1,9 @@
-"""Options of a search that cut it (max_scan, timeout_ms) or choose among what it finds (mmr, group),
-in SQL and through the command, compared with brute force; and how soon a search ends when it is
-interrupted, whatever it is doing."""
+"""Options of a search that cut it (max_scan, timeout_ms) or choose among what it finds (mmr,
+group), in SQL and through the command, compared with brute force. How soon a search ends is in
+test_sql_interrupts.py."""
 
 import json
 import sqlite3
-import threading
-import time
 
 import numpy
 import pytest
