@@ -394,18 +394,25 @@ static json_t *family_name(annex_family family)
     return json_string(family == ANNEX_FLAT ? "flat" : family == ANNEX_GRAPH ? "graph" : "auto");
 }
 
+/* NULL when a name is not UTF-8. */
+static json_t *column_names(const char *const *names, size_t n)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < n; i++) {
+        if (json_array_append_new(array, json_string(names[i])) != 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 annex_status definition_write(struct arena *arena, const struct definition *definition,
                               const char **text, annex_error *error)
 {
     *text = NULL;
-    json_t *keys = json_array();
-    for (size_t i = 0; i < definition->n_keys; i++) {
-        json_array_append_new(keys, json_string(definition->keys[i]));
-    }
-    json_t *watched = json_array();
-    for (size_t i = 0; i < definition->n_watched; i++) {
-        json_array_append_new(watched, json_string(definition->watched[i]));
-    }
+    json_t *keys = column_names(definition->keys, definition->n_keys);
+    json_t *watched = column_names(definition->watched, definition->n_watched);
     json_t *object = json_pack(
         "{s:o, s:i, s:s, s:s, s:o, s:b, s:s, s:s, s:o, s:f, s:s, s:s, s:s, s:s}", "watched",
         watched, "catalog", CATALOG_FORMAT, "table", definition->table, "column",
