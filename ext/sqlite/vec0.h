@@ -94,6 +94,9 @@ static inline bool vec0_key_is_text(const struct vec0_table *table)
 char *vec0_index_name(const struct vec0_table *table, const struct vec0_column *column);
 /* The same for a table of another name, without the schema. */
 char *vec0_index_plain_name(const char *table, const struct vec0_column *column);
+/* Makes the Annex index of a vector column. */
+annex_status vec0_create_index(struct vec0_table *table, annex_db *annex,
+                               const struct vec0_column *column, annex_error *error);
 /* Makes the error that of the table, and returns its code. */
 int vec0_fail(struct vec0_table *table, const annex_error *error);
 /* Makes "format" the error of the table, and returns SQLITE_ERROR. */

@@ -211,6 +211,15 @@ static annex_status query_search(struct query_cursor *cursor, annex_db *annex, c
         size_t found;
 
         status = annex_db_search(annex, index, &search, &cursor->result, error);
+        if (status == ANNEX_NOT_FOUND) {
+            const char *table = query_table(cursor)->name;
+
+            connection_refuse(
+                error,
+                "the index %s is gone; INSERT INTO \"%s\"(\"%s\") VALUES ('optimize') "
+                "makes it again",
+                index, table, table);
+        }
         if (status != ANNEX_OK) {
             return status;
         }

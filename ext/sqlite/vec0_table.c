@@ -252,8 +252,8 @@ static annex_status table_create_filter(struct vec0_table *table, annex_error *e
     return status;
 }
 
-static annex_status table_create_index(struct vec0_table *table, annex_db *annex,
-                                       const struct vec0_column *column, annex_error *error)
+annex_status vec0_create_index(struct vec0_table *table, annex_db *annex,
+                               const struct vec0_column *column, annex_error *error)
 {
     annex_format format = column->elements == VEC_F32    ? ANNEX_F32
                           : column->elements == VEC_INT8 ? ANNEX_I8
@@ -290,7 +290,7 @@ static annex_status table_create_indexes(struct vec0_table *table, annex_error *
     }
     for (size_t i = 1; i < declaration->n && status == ANNEX_OK; i++) {
         if (declaration->columns[i].role == VEC0_VECTOR) {
-            status = table_create_index(table, annex, &declaration->columns[i], error);
+            status = vec0_create_index(table, annex, &declaration->columns[i], error);
         }
     }
     connection_end(table->connection);

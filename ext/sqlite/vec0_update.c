@@ -232,37 +232,43 @@ static int update_delete(struct vec0_table *table, sqlite3_value *key)
 
 /* ---- Indexes ----------------------------------------------------------------------------------*/
 
-/* Calls `work` with the name of each index; the first error ends it. */
-static annex_status update_each_index(struct vec0_table *table, annex_db *annex,
-                                      annex_status (*work)(struct vec0_table *, annex_db *,
-                                                           const char *, annex_error *),
+typedef annex_status update_work(struct vec0_table *table, annex_db *annex,
+                                 const struct vec0_column *column, const char *index,
+                                 annex_error *error);
+
+/* Calls `work` for each vector column with the name of its index; the first error ends it. */
+static annex_status update_each_index(struct vec0_table *table, annex_db *annex, update_work *work,
                                       annex_error *error)
 {
     const struct vec0_declaration *declaration = &table->declaration;
     annex_status status = ANNEX_OK;
 
     for (size_t i = 1; i < declaration->n && status == ANNEX_OK; i++) {
+        const struct vec0_column *column = &declaration->columns[i];
         char *name;
 
-        if (declaration->columns[i].role != VEC0_VECTOR) {
+        if (column->role != VEC0_VECTOR) {
             continue;
         }
-        name = vec0_index_name(table, &declaration->columns[i]);
+        name = vec0_index_name(table, column);
         if (name == NULL) {
             connection_refuse(error, "out of memory");
             return ANNEX_NOMEM;
         }
-        status = work(table, annex, name, error);
+        status = work(table, annex, column, name, error);
         sqlite3_free(name);
     }
     return status;
 }
 
-static annex_status update_optimize(struct vec0_table *table, annex_db *annex, const char *index,
+/* Makes an index that somebody has dropped again. */
+static annex_status update_optimize(struct vec0_table *table, annex_db *annex,
+                                    const struct vec0_column *column, const char *index,
                                     annex_error *error)
 {
-    (void)table;
-    return annex_db_optimize(annex, index, NULL, error);
+    annex_status status = annex_db_optimize(annex, index, NULL, error);
+
+    return status == ANNEX_NOT_FOUND ? vec0_create_index(table, annex, column, error) : status;
 }
 
 static int update_command(struct vec0_table *table, sqlite3_value *command)
@@ -301,13 +307,15 @@ static annex_status update_sync_index(struct vec0_table *table, annex_db *annex,
     return status;
 }
 
-static annex_status update_sync(struct vec0_table *table, annex_db *annex, const char *name,
+static annex_status update_sync(struct vec0_table *table, annex_db *annex,
+                                const struct vec0_column *column, const char *name,
                                 annex_error *error)
 {
     annex_db_index *list;
     size_t n;
     annex_status status = annex_db_list(annex, &list, &n, error);
 
+    (void)column;
     for (size_t i = 0; i < n && status == ANNEX_OK; i++) {
         size_t schema = strlen(list[i].schema);
 

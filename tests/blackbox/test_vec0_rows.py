@@ -329,6 +329,18 @@ def test_a_commit_goes_on_when_the_index_cannot_be_brought_up_to_date(db):
     assert index(db, "v_e") == (2000, 0, "fresh")
 
 
+def test_a_commit_goes_on_when_somebody_asks_to_stop(db):
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(e float[2])")
+    db.execute("BEGIN")
+    for i in range(2000):
+        db.execute("INSERT INTO v(e) VALUES (?)", (f32(i, 0),))
+    db.set_progress_handler(lambda: 1, 1000)
+    db.execute("COMMIT")
+    db.set_progress_handler(None, 0)
+    assert index(db, "v_e") == (0, 2000, "delta")
+    assert keys(db, "SELECT rowid FROM v WHERE e MATCH '[1500, 0]' AND k = 1") == [1501]
+
+
 def test_optimize_merges_within_a_transaction_and_without(db):
     db.execute("CREATE VIRTUAL TABLE v USING vec0(e float[2])")
     for i in range(20):
@@ -343,6 +355,22 @@ def test_optimize_merges_within_a_transaction_and_without(db):
     assert index(db, "v_e") == (20, 0, "fresh")
     assert keys(db, "SELECT rowid FROM v WHERE e MATCH '[0, 0]' AND k = 1") == [1]
     assert keys(db, "SELECT annex_check('v_e')") == ["ok"]
+
+
+def test_optimize_makes_an_index_that_was_dropped_again(db):
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(a float[2] distance_metric=l1, b float[1])")
+    db.execute("INSERT INTO v(a, b) VALUES ('[1, 1]', '[1]')")
+    db.execute("SELECT annex_drop('v_a')").fetchone()
+    sql = "SELECT distance FROM v WHERE a MATCH '[0, 0]' AND k = 1"
+    assert refusal(db, sql) == (
+        'the index main.v_a is gone; INSERT INTO "v"("v") VALUES (\'optimize\') makes it again'
+    )
+    db.execute("INSERT INTO v(a, b) VALUES ('[0, 1]', '[1]')")
+    db.execute('INSERT INTO "v"("v") VALUES (\'optimize\')')
+    assert keys(db, sql) == [1]
+    db.execute("SELECT annex_drop('v_b')").fetchone()
+    db.execute("DROP TABLE v")
+    assert names(db) == set()
 
 
 def test_a_sync_within_a_statement_that_writes_is_part_of_it(db):
