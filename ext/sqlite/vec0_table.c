@@ -190,8 +190,9 @@ static annex_status table_create_rows(struct vec0_table *table, annex_error *err
     char *columns;
 
     vec0_append_name(sql, &declaration->columns[0]);
+    /* Other tables refer to rowids, so that of a deleted row is never given to another one. */
     sqlite3_str_appendall(sql, vec0_key_is_text(table) ? " TEXT NOT NULL PRIMARY KEY"
-                                                       : " INTEGER PRIMARY KEY");
+                                                       : " INTEGER PRIMARY KEY AUTOINCREMENT");
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         for (size_t j = 1; j < declaration->n; j++) {
             const struct vec0_column *column = &declaration->columns[j];

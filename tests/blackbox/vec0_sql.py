@@ -49,5 +49,7 @@ def refusal(db, sql, *arguments):
     return str(caught.value)
 
 
-def names(db):
-    return {row[0] for row in db.execute("SELECT name FROM sqlite_schema")}
+def names(db, schema="main"):
+    """What is in a database, but for the table in which SQLite counts keys, which always stays."""
+    sql = f"SELECT name FROM {schema}.sqlite_schema WHERE name <> 'sqlite_sequence'"
+    return {row[0] for row in db.execute(sql)}
