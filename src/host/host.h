@@ -93,7 +93,8 @@ struct host_type {
      * before the first write and sets the savepoint inside the caller's transaction. In between is
      * the time for long work: when it is given up, the caller's transaction was not touched.
      * Within a statement of the caller that writes there is no savepoint: when something fails
-     * after change, the caller fails the statement, and all of it is undone.
+     * after change, the caller fails the statement. If that leaves parts of it behind, the index
+     * is found to be stale.
      */
     annex_status (*begin)(struct host *host, annex_error *error); /* ANNEX_BUSY when locked */
     annex_status (*change)(struct host *host, annex_error *error);

@@ -365,6 +365,29 @@ def test_optimize_merges_within_a_transaction_and_without(db):
     assert keys(db, "SELECT annex_check('v_e')") == ["ok"]
 
 
+def test_an_optimize_that_fails_half_way_makes_no_answer_wrong(db):
+    """A statement with one row is not undone by SQLite when its table fails."""
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(e float[2])")
+    db.execute("BEGIN")
+    for i in range(30):
+        db.execute("INSERT INTO v(e) VALUES (?)", (f32(i, 0),))
+
+    def deny(action, table, *rest):
+        denied = (action, table) == (sqlite3.SQLITE_UPDATE, "annex_index")
+        return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
+
+    db.set_authorizer(deny)
+    assert "not authorized" in refusal(db, "INSERT INTO v(v) VALUES ('optimize')")
+    db.set_authorizer(None)
+    db.execute("DELETE FROM v WHERE rowid = 1")
+    sql = "SELECT rowid FROM v WHERE e MATCH '[0, 0]' AND k = 99"
+    assert keys(db, sql) == list(range(2, 31))
+    db.execute("INSERT INTO v(v) VALUES ('optimize')")
+    db.execute("COMMIT")
+    assert index(db, "v_e") == (29, 0, "fresh")
+    assert keys(db, sql) == list(range(2, 31))
+
+
 def test_optimize_makes_an_index_that_was_dropped_again(db):
     db.execute("CREATE VIRTUAL TABLE v USING vec0(a float[2] distance_metric=l1, b float[1])")
     db.execute("INSERT INTO v(a, b) VALUES ('[1, 1]', '[1]')")
