@@ -225,6 +225,8 @@ def explanation(schema, sql, ours, theirs):
     """Why two outcomes may differ, or None."""
     if isinstance(theirs, str) and not isinstance(ours, str):
         return "refused there, answered here: " + theirs[:60]
+    if sql.startswith("UPDATE") and theirs == [] and "found NULL" in ours:
+        return "vectors set to NULL, which sqlite-vec passes over"
     if isinstance(theirs, str):
         return "two things are wrong, and another one is named"
     if schema.key == "text" and " id IN (" in sql and theirs == []:
