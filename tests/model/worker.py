@@ -336,11 +336,17 @@ class Worker:
                 self.db.execute("COMMIT")
 
     def retry(self, action):
+        """Again and again while somebody else holds a lock; what was begun is rolled back."""
+        inside = self.db.in_transaction
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return action()
             except sqlite3.OperationalError as error:
-                if not any(word in str(error) for word in BUSY):
+                if self.db.in_transaction and not inside:
+                    self.db.execute("ROLLBACK")
+                locked = any(word in str(error) for word in BUSY)
+                if not locked or time.monotonic() > deadline:
                     raise
                 self.counts["busy"] += 1
                 time.sleep(0.002)
@@ -361,4 +367,7 @@ def serve(pipe, extension, stop):
         try:
             pipe.send((getattr(worker, method)(*arguments), None))
         except Exception:  # whatever it is, the coordinator wants to know
-            pipe.send((None, f"{method}: {traceback.format_exc()}"))
+            text = traceback.format_exc()
+            if worker.db is not None and worker.db.in_transaction:
+                worker.db.execute("ROLLBACK")  # nobody shall wait for it
+            pipe.send((None, f"{method}: {text}"))
