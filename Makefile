@@ -11,7 +11,8 @@ JOBS ?= $(shell nproc)
 NINJA = ninja -j $(JOBS)
 QUIET_NINJA = $(NINJA) --quiet
 
-.PHONY: all help demo test model versions bench asan ubsan tsan fuzz lint format cover clean install
+.PHONY: all help demo test model versions ecosystem bench asan ubsan tsan fuzz lint format cover
+.PHONY: clean install
 
 all: ## build the command, the SQLite extension and the library
 	@tools/setup build
@@ -27,9 +28,10 @@ demo: all ## index the example database and search it by SQL and by shell
 
 test: ## build and run all tests; the last line says how many passed
 	@tools/setup build test
+	@tools/setup ecosystem || echo "tests of programs that are missing are skipped"
 	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) --prefix $(PREFIX)
 	@$(NINJA) -C $(BUILD)
-	@tools/runtests.py --build $(BUILD)
+	@tools/runtests.py --build $(BUILD) --ecosystem
 
 model: all ## compare 200,000 random changes by several processes with brute force
 	@tools/setup test
@@ -39,6 +41,10 @@ model: all ## compare 200,000 random changes by several processes with brute for
 versions: all ## run the SQL of Annex on nine versions of SQLite, from PyPI
 	@tools/setup versions
 	@tools/sqlite_versions.py --build $(BUILD)
+
+ecosystem: all ## let the programs people use write, migrate and copy an indexed database
+	@tools/setup test ecosystem
+	@tools/runtests.py --build $(BUILD) --only ecosystem
 
 bench: all ## measure speed and recall on this machine
 	@tools/setup bench

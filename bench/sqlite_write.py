@@ -92,7 +92,7 @@ def prepare(base, extension):
     connection = connect_with(indexed)
     start = time.perf_counter()
     made, = connection.execute(
-        "SELECT annex_create('items_idx', 'items', 'embedding', ?)", ('{"metric":"l2"}',)).fetchone()
+        """SELECT annex_create('items_idx', 'items', 'embedding', '{"metric":"l2"}')""").fetchone()
     took = time.perf_counter() - start
     connection.close()
     return plain, indexed, {**json.loads(made), "create_seconds": took}

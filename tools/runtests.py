@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 """Run the tests of a build directory and print `N passed, N failed` as the last line.
 
-    tools/runtests.py [--build build] [--isa all|default] [--only unit|blackbox] [NAME ...]
+    tools/runtests.py [--build build] [--isa all|default] [--ecosystem]
+                      [--only unit|blackbox|ecosystem] [NAME ...]
 
 The unit tests and the replays of kept fuzz inputs are programs that print TAP; each runs once under
 every instruction set this machine has (ANNEX_CPU). The black-box tests run with pytest: all of them
 once, those marked `isa` under every instruction set. A slice of the freshness model (`make model`
-runs all of it) comes last. NAMEs choose unit tests by name and black-box tests by keyword; `model`
-is the slice. A program that crashes, stops early or runs out of time counts as one failure.
-Exits with 0 only when something ran and nothing failed.
+runs all of it) comes last. With --ecosystem the programs of other people have their turn, for which
+packages of PyPI go into the build directory. NAMEs choose unit tests by name and the others by
+keyword; `model` is the slice. A program that crashes, stops early or runs out of time counts as one
+failure. Exits with 0 only when something ran and nothing failed.
 """
 
 import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,11 +124,11 @@ def python_environment(build, isa, sanitizer):
     return environment
 
 
-def run_blackbox(label, arguments, environment, tally):
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
+def run_pytest(label, folder, arguments, environment, tally):
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.xml"
         command = [PYTHON, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
-        command += [f"--junitxml={report}", *arguments, str(ROOT / "tests" / "blackbox")]
+        command += [f"--junitxml={report}", *arguments, str(ROOT / "tests" / folder)]
         result = subprocess.run(
             command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -146,11 +149,34 @@ def run_blackbox(label, arguments, environment, tally):
     tally.add(label, passed, failed, counts["skipped"], result.stdout)
 
 
+def install_programs(build):
+    """Other people's programs that are packages of PyPI, in a virtual environment."""
+    requirements = ROOT / "tests" / "ecosystem" / "requirements.txt"
+    venv = build / "ecosystem" / "venv"
+    installed = build / "ecosystem" / "installed.txt"
+    if installed.exists() and installed.read_bytes() == requirements.read_bytes():
+        return
+    shutil.rmtree(venv, ignore_errors=True)
+    pip = [str(venv / "bin" / "pip"), "--disable-pip-version-check", "--retries", "1"]
+    for command in ([PYTHON, "-m", "venv", str(venv)], [*pip, "install", "-r", str(requirements)]):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        )
+        if done.returncode != 0:
+            shutil.rmtree(venv, ignore_errors=True)
+            why = (done.stdout.strip().splitlines() or ["no reason given"])[-1]
+            print(f"ecosystem: packages of PyPI cannot be had, their tests are skipped: {why}")
+            return
+    shutil.copyfile(requirements, installed)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--build", default="build", help="build directory (build)")
     parser.add_argument("--isa", choices=("all", "default"), default="all")
-    parser.add_argument("--only", choices=("unit", "blackbox"))
+    parser.add_argument("--only", choices=("unit", "blackbox", "ecosystem"))
+    parser.add_argument("--ecosystem", action="store_true", help="also other people's programs")
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
     build = Path(arguments.build).resolve()
@@ -161,25 +187,29 @@ def main():
     keyword = ["-k", " or ".join(arguments.names)] if arguments.names else []
     tally = Tally()
 
-    if arguments.only != "blackbox":
+    if arguments.only in (None, "unit"):
         programs = unit_programs(build, arguments.names)
         for isa in isas:
             for name, command in programs:
                 label = f"{name} ({isa})" if isa else name
                 run_program(label, command, test_environment(build, isa), tally)
     # A host that is not instrumented cannot load a module that the thread sanitizer instruments.
-    if arguments.only != "unit" and "thread" not in sanitizer:
+    if arguments.only in (None, "blackbox") and "thread" not in sanitizer:
         environment = python_environment(build, None, sanitizer)
-        run_blackbox("blackbox", keyword, environment, tally)
+        run_pytest("blackbox", "blackbox", keyword, environment, tally)
         for isa in isas if arguments.isa == "all" else []:
-            run_blackbox(
-                f"blackbox ({isa})", ["-m", "isa", *keyword],
+            run_pytest(
+                f"blackbox ({isa})", "blackbox", ["-m", "isa", *keyword],
                 python_environment(build, isa, sanitizer), tally,
             )
         if not arguments.names or "model" in arguments.names:
             model = [PYTHON, "-B", str(ROOT / "tests" / "model" / "freshness.py")]
             model += ["--operations", str(MODEL_OPERATIONS)]
             run_program("model", model, environment, tally)
+    if arguments.ecosystem or arguments.only == "ecosystem":
+        install_programs(build)
+        environment = test_environment(build, None)
+        run_pytest("ecosystem", "ecosystem", keyword, environment, tally)
 
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     return 0 if tally.passed and not tally.failed else 1

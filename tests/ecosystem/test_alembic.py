@@ -1,4 +1,4 @@
-"""SQLAlchemy and Alembic: batch migrations, which make the table anew, and the writes of the ORM."""
+"""SQLAlchemy and Alembic: batch migrations, which make the table anew, and the ORM."""
 
 import pytest
 
@@ -106,7 +106,8 @@ with orm.Session(engine) as session:
     session.execute(insert(Synset).values(id=4, embedding=vectors[32]).on_conflict_do_update(
         index_elements=["id"], set_={"embedding": vectors[32]}))
     session.execute(sa.insert(Synset).prefix_with("OR REPLACE"), [
-        {"id": 5, "word": None, "embedding": vectors[33]}, {"id": 9100, "word": "b", "embedding": None}])
+        {"id": 5, "word": None, "embedding": vectors[33]},
+        {"id": 9100, "word": "b", "embedding": None}])
     session.execute(sa.update(Synset).where(Synset.id.between(11, 20)).values(embedding=None))
     session.commit()
     session.execute(sa.delete(Synset))

@@ -99,7 +99,7 @@ def test_import_of_csv_rows_is_found(shell, wordnet, tmp_path, header):
         writer = csv.writer(file)
         if header:
             writer.writerow(["id", "word", "pos", "gloss", "embedding"])
-        writer.writerows([9000 + i, f"word {i}", "noun", "imported, by hand", ""] for i in range(50))
+        writer.writerows([9000 + i, f"word {i}", "noun", "by hand, or so", ""] for i in range(50))
     skip = "--skip 1 " if header else ""
     shell(wordnet, f".import --csv {skip}'{tmp_path}/rows.csv' synsets")
     shell(wordnet, "UPDATE synsets SET embedding = NULL WHERE embedding = ''")
