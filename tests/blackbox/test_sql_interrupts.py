@@ -1,6 +1,6 @@
-"""How soon a search ends: timeout_ms answers with what was found, sqlite3_interrupt and a progress
-handler stop it within 50 ms, in every phase: scanning codes, a wide walk, sorting many rows, reading
-a stale table, many filters, many changed rows, a long stream, choosing rows unlike each other."""
+"""How soon a search ends: timeout_ms answers with what was found, sqlite3_interrupt and progress
+handlers stop it within 50 ms, in every phase: scanning codes, a wide walk, sorting many rows,
+reading a stale table, long filters, many changed rows, a long stream, choosing among rows."""
 
 import shutil
 import sqlite3
