@@ -14,8 +14,6 @@
  *      order that is asked for.
  * Refuses, in the words of sqlite-vec, what has no good meaning.
  */
-#include <string.h>
-
 #include "vec0.h"
 
 const char *const vec0_clause_texts[VEC0_CLAUSES] = {

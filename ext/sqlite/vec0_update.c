@@ -75,13 +75,13 @@ static char *update_delete_sql(const struct vec0_table *table)
 static int update_run(struct vec0_table *table, sqlite3_stmt *statement)
 {
     int code = sqlite3_step(statement);
-    bool conflict = (code & 0xff) == SQLITE_CONSTRAINT;
+    int reason = sqlite3_extended_errcode(table->handle);
     annex_error error;
 
     if (code == SQLITE_DONE) {
         table->changes++;
         code = SQLITE_OK;
-    } else if (conflict) {
+    } else if (reason == SQLITE_CONSTRAINT_PRIMARYKEY || reason == SQLITE_CONSTRAINT_ROWID) {
         code = vec0_refuse(table, "UNIQUE constraint failed on %s primary key", table->name);
         code = sqlite3_vtab_on_conflict(table->handle) == SQLITE_ABORT ? code : SQLITE_CONSTRAINT;
     } else {

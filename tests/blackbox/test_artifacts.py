@@ -30,8 +30,8 @@ def needed_libraries(path):
     return set(re.findall(r"\(NEEDED\).*\[(\w+)[^]]*\]", output_of("readelf", "--dynamic", path)))
 
 
-def test_extension__exports_only_its_entry_point():
-    assert exported_symbols(EXTENSION) == {"sqlite3_annex_init"}
+def test_extension__exports_only_its_entry_points():
+    assert exported_symbols(EXTENSION) == {"sqlite3_annex_init", "sqlite3_annex_vec_init"}
 
 
 def test_extension__brings_no_second_sqlite():

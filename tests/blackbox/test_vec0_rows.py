@@ -169,6 +169,15 @@ def test_conflicts_are_settled_as_the_statement_says(db):
     assert keys(db, "SELECT rowid FROM v WHERE e MATCH '[0]' AND k = 9") == [6, 3, 5, 2, 4]
 
 
+def test_triggers_of_the_user_on_the_rows_speak_for_themselves(db):
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(e float[1], tag text)")
+    db.execute("CREATE TRIGGER short_tags BEFORE INSERT ON v_rows WHEN length(new.tag) > 3"
+               " BEGIN SELECT RAISE(ABORT, 'a tag has three letters'); END")
+    assert refusal(db, "INSERT INTO v(e, tag) VALUES ('[1]', 'long')") == "a tag has three letters"
+    db.execute("INSERT INTO v(e, tag) VALUES ('[1]', 'abc')")
+    assert keys(db, "SELECT tag FROM v") == ["abc"]
+
+
 def test_a_table_that_is_renamed_keeps_working(movies, connect):
     movies.execute("ALTER TABLE movies RENAME TO films")
     movies.execute("INSERT INTO films(id, emb) VALUES (99, '[0, 0]')")
@@ -230,6 +239,24 @@ def test_a_table_of_any_schema_belongs_to_that_schema(db, tmp_path):
     db.execute("DROP TABLE aux.v")
     assert names(db, "aux") == set()
     assert keys(db, "SELECT tag FROM main.v WHERE e MATCH '[1]' AND k = 1") == ["main"]
+
+
+@pytest.mark.parametrize("attached", ["aux.db", "file:aux.db?mode=ro"])
+def test_other_databases_are_left_alone(connect, tmp_path, monkeypatch, attached):
+    monkeypatch.chdir(tmp_path)
+    other = connect("aux.db", entry_point=VEC)
+    other.execute("CREATE VIRTUAL TABLE w USING vec0(e float[1])")
+    uri = f"file:{tmp_path / 'a.db'}"
+    db = connect(uri, uri=True, entry_point=VEC, timeout=0)
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(e float[1], tag text)")
+    db.execute("INSERT INTO v(e) VALUES ('[1]'), ('[2]')")
+    db.execute("ATTACH ? AS aux", (attached,))
+    other.execute("BEGIN IMMEDIATE")
+    db.execute("UPDATE v SET tag = 'x' WHERE rowid = 1")
+    db.execute("DELETE FROM v WHERE tag = 'x'")
+    db.execute("INSERT INTO v(e) SELECT e FROM v WHERE e MATCH '[1]' AND k = 1")
+    assert keys(db, "SELECT rowid FROM v WHERE e MATCH '[1]' AND k = 9") == [2, 3]
+    other.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
