@@ -1,7 +1,8 @@
 /*
- * test_catalog_search.c - requests: filters, ranges, rows as queries, and what is wrong with a
- * request.
+ * test_catalog_search.c - requests: filters, ranges, rows as queries, answers in parts, cut ones,
+ * rows chosen among those found, and what is wrong with a request.
  */
+#include "fault.h"
 #include "scene.h"
 
 static void filters__find_k_rows_whenever_k_match(void **state)
@@ -133,6 +134,210 @@ static void great_delta__is_read_from_the_table(void **state)
     annex_result_free(result);
 }
 
+/* ---- parts -------------------------------------------------------------------------------------*/
+
+static annex_result *search_now(struct scene *scene, const annex_db_request *request)
+{
+    annex_result *result = NULL;
+    scene_ok(scene, annex_db_search(scene->db, "idx", request, &result, &scene->error));
+    return result;
+}
+
+static bool same_row(const annex_result *a, size_t i, const annex_result *b, size_t j)
+{
+    annex_value x = annex_result_key(a, i, 0), y = annex_result_key(b, j, 0);
+    return annex_result_distance(a, i) == annex_result_distance(b, j) && x.type == y.type &&
+           x.integer == y.integer && x.bytes == y.bytes &&
+           (x.bytes == 0 || memcmp(x.data, y.data, x.bytes) == 0);
+}
+
+/* Reads the whole in parts of `rows`, each of which begins behind the one before. */
+static void read_in_parts(struct scene *scene, annex_db_request request, size_t rows)
+{
+    request.k = SIZE_MAX;
+    annex_result *whole = search_now(scene, &request), *part = NULL, *before = NULL;
+    annex_value key;
+    size_t read = 0;
+    request.k = rows;
+    request.goes_on = 1;
+    do {
+        part = search_now(scene, &request);
+        assert_true(annex_result_exact(part) && annex_result_complete(part));
+        for (size_t i = 0; i < annex_result_count(part); i++) {
+            assert_true(same_row(part, i, whole, read + i));
+        }
+        read += annex_result_count(part);
+        annex_result_free(before);
+        before = part;
+        if (annex_result_count(part) > 0) {
+            size_t last = annex_result_count(part) - 1;
+            key = annex_result_key(part, last, 0);
+            request.has_after = 1;
+            request.after_distance = annex_result_distance(part, last);
+            request.after_key = &key;
+        }
+    } while (annex_result_count(before) > 0);
+    assert_int_equal(read, annex_result_count(whole));
+    annex_result_free(before);
+    annex_result_free(whole);
+}
+
+static void parts__join_to_the_whole_in_any_state_of_the_index(void **state)
+{
+    struct scene *scene = *state;
+    float query[DIMENSION];
+    scene_docs(scene, 700);
+    scene_create(scene, "{\"index\":\"graph\"}");
+    scene_vector(query);
+    annex_db_request request = scene_request(query, 10);
+    request.options = NULL;
+    for (int step = 0; step < 4; step++) {
+        if (step == 1) {
+            scene_fill(scene, "INSERT INTO docs(lang, vec) VALUES ('de', ?1)", 90);
+            scene_run(scene, "UPDATE docs SET vec = (SELECT vec FROM docs WHERE id = 9) "
+                             "WHERE id % 10 = 3; DELETE FROM docs WHERE id % 17 = 5");
+        } else if (step == 2) {
+            scene_ok(scene, annex_db_sync(scene->db, "idx", NULL, &scene->error));
+        } else if (step == 3) {
+            scene_run(scene, "CREATE TABLE t AS SELECT * FROM docs; DROP TABLE docs;"
+                             "CREATE TABLE docs(id INTEGER PRIMARY KEY, lang TEXT, vec BLOB);"
+                             "INSERT INTO docs SELECT * FROM t");
+            assert_string_equal(scene_state(scene), "stale");
+        }
+        request.exact = 1;
+        request.where = NULL;
+        read_in_parts(scene, request, 37);
+        request.where = "lang = 'de' OR id % 3 = 0";
+        read_in_parts(scene, request, 20);
+        request.where = "id % 100 = 7";
+        read_in_parts(scene, request, 3);
+    }
+}
+
+static void part_from_a_distance_on__and_within_another(void **state)
+{
+    struct scene *scene = *state;
+    float query[DIMENSION];
+    scene_docs(scene, 300);
+    scene_create(scene, NULL);
+    scene_vector(query);
+    annex_db_request request = scene_request(query, 300);
+    annex_result *whole = search_now(scene, &request);
+    request.has_after = 1;
+    request.after_distance = annex_result_distance(whole, 100);
+    annex_result *part = search_now(scene, &request);
+    assert_int_equal(annex_result_count(part), 200);
+    assert_true(same_row(part, 0, whole, 100));
+    annex_result_free(part);
+    request.has_distance = 1;
+    request.distance = annex_result_distance(whole, 149);
+    part = search_now(scene, &request);
+    assert_int_equal(annex_result_count(part), 50);
+    annex_result_free(part);
+    annex_result_free(whole);
+    annex_value null = {.type = ANNEX_NULL};
+    request.after_key = &null;
+    scene_refused(scene, annex_db_search(scene->db, "idx", &request, &part, &scene->error),
+                  ANNEX_INVALID, "not an integer");
+    request.after_key = NULL;
+    request.after_distance = (double)NAN;
+    scene_refused(scene, annex_db_search(scene->db, "idx", &request, &part, &scene->error),
+                  ANNEX_INVALID, "NaN");
+}
+
+/* ---- cut answers ------------------------------------------------------------------------------*/
+
+static void budget__is_shared_by_parts_and_told(void **state)
+{
+    struct scene *scene = *state;
+    float query[DIMENSION];
+    annex_spent spent = {0};
+    scene_docs(scene, 500);
+    scene_create(scene, "{\"index\":\"flat\"}");
+    scene_fill(scene, "INSERT INTO docs(lang, vec) VALUES ('de', ?1)", 20);
+    scene_vector(query);
+    annex_db_request request = scene_request(query, 5);
+    request.options = "{\"max_scan\":1200}";
+    request.spent = &spent;
+    for (int i = 0; i < 3; i++) {
+        annex_result *result = search_now(scene, &request);
+        assert_int_equal(annex_result_count(result), 5);
+        assert_int_equal(annex_result_complete(result), i < 2);
+        assert_int_equal(spent.rows, i < 2 ? 520 * (i + 1) : 1200);
+        assert_true(i < 2 || strstr(annex_result_plan(result), ", cut at max_scan=1200"));
+        annex_result_free(result);
+    }
+    annex_result *result = search_now(scene, &request);
+    assert_int_equal(annex_result_count(result), 0);
+    assert_false(annex_result_complete(result));
+    annex_result_free(result);
+    request.options = "{\"timeout_ms\":5}";
+    spent = (annex_spent){.microseconds = 5000};
+    result = search_now(scene, &request);
+    assert_false(annex_result_complete(result));
+    assert_non_null(strstr(annex_result_plan(result), ", cut after 5 ms"));
+    annex_result_free(result);
+}
+
+static void exactness__is_that_of_what_was_done(void **state)
+{
+    struct scene *scene = *state;
+    float query[DIMENSION];
+    scene_docs(scene, 4000);
+    scene_create(scene, "{\"index\":\"graph\"}");
+    scene_vector(query);
+    annex_db_request request = scene_request(query, 5);
+    for (int i = 0; i < 3; i++) {
+        request.options = i == 0 ? "{\"effort\":20}" : i == 1 ? "{\"effort\":\"exact\"}" : "{}";
+        request.exact = i == 2;
+        annex_result *result = search_now(scene, &request);
+        assert_int_equal(annex_result_exact(result), i > 0);
+        annex_result_free(result);
+    }
+}
+
+/* ---- memory -----------------------------------------------------------------------------------*/
+
+static annex_status search_in_every_way(struct scene *scene, const annex_env *env)
+{
+    static const char *const options[] = {"{\"mmr\":0.5,\"group\":\"lang\"}",
+                                          "{\"max_scan\":50,\"effort\":\"exact\"}",
+                                          "{\"group\":\"id\",\"timeout_ms\":10000}"};
+    annex_db *db = NULL;
+    annex_value key = {.type = ANNEX_INTEGER, .integer = 3};
+    annex_error error;
+    float query[DIMENSION] = {1};
+    annex_status status = annex_db_open(env, scene->path, 0, &db, &error);
+    for (size_t i = 0; i <= ARRAY_LENGTH(options) && status == ANNEX_OK; i++) {
+        annex_db_request request = scene_request(query, 4);
+        annex_result *result = NULL;
+        request.options = i < ARRAY_LENGTH(options) ? options[i] : NULL;
+        request.has_after = i == ARRAY_LENGTH(options);
+        request.after_key = &key;
+        status = annex_db_search(db, "idx", &request, &result, &error);
+        assert_true((status == ANNEX_OK) == (result != NULL));
+        annex_result_free(result);
+    }
+    annex_db_close(db);
+    return status;
+}
+
+static void search__without_memory__leaves_nothing(void **state)
+{
+    struct scene *scene = *state;
+    scene_docs(scene, 120);
+    scene_create(scene, NULL);
+    scene_fill(scene, "INSERT INTO docs(lang, vec) VALUES ('de', ?1)", 5);
+    struct fault fault;
+    fault_init(&fault, &scene->env);
+    for (uint64_t n = 1; fault_loop(&fault, FAULT_MEMORY, n, false); n++) {
+        annex_status status = search_in_every_way(scene, &fault.env);
+        assert_true(status == ANNEX_OK || status == ANNEX_NOMEM);
+        fault_disarm(&fault);
+    }
+    fault_free(&fault);
+}
+
 static void wrong_queries__are_explained(void **state)
 {
     static const struct {
@@ -144,6 +349,11 @@ static void wrong_queries__are_explained(void **state)
         {"[1,0,0,0,0,0,0,0]", "{\"efort\":3}", "did you mean \"effort\""},
         {"[1,0,0,0,0,0,0,0]", "{\"effort\":3,\"recall\":0.5}", "not both"},
         {"[1,0,0,0,0,0,0,0]", "{\"effort\":\"max\"}", "\"exact\" or an integer"},
+        {"[1,0,0,0,0,0,0,0]", "{\"mmr\":1.5}", "a number from 0 to 1"},
+        {"[1,0,0,0,0,0,0,0]", "{\"candidates\":5}", "give \"mmr\" as well"},
+        {"[1,0,0,0,0,0,0,0]", "{\"max_scan\":-1}", "an integer from 1 to"},
+        {"[1,0,0,0,0,0,0,0]", "{\"group\":\"vec2\"}", "no such column"},
+        {"[1,0,0,0,0,0,0,0]", "{\"group\":\"a\\u0000b\"}", "are not JSON"},
         {"[0,0,0,0,0,0,0,0]", NULL, "zero vector"},
     };
     struct scene *scene = *state;
@@ -168,6 +378,11 @@ int main(void)
         SCENE(within_and_like__find_all_and_not_itself),
         SCENE(any_k__gives_what_there_is),
         SCENE(great_delta__is_read_from_the_table),
+        SCENE(parts__join_to_the_whole_in_any_state_of_the_index),
+        SCENE(part_from_a_distance_on__and_within_another),
+        SCENE(budget__is_shared_by_parts_and_told),
+        SCENE(exactness__is_that_of_what_was_done),
+        SCENE(search__without_memory__leaves_nothing),
         SCENE(wrong_queries__are_explained),
     };
     return cmocka_run_group_tests_name("catalog_search", tests, NULL, NULL);
