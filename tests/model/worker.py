@@ -31,7 +31,7 @@ class Worker:
         self.counts = collections.Counter()
         self.slowest = []
 
-    def open(self, path, annex, recursive, wait_s=0):
+    def open(self, path, annex, recursive, wait_s=5):
         self.db = sqlite3.connect(path, isolation_level=None, timeout=wait_s)
         self.path = path
         if annex:
@@ -186,13 +186,13 @@ class Worker:
 
     # ---- searching
 
-    def ask(self, index, function, more, where="", keys=()):
+    def ask(self, index, function, more, where="", keys=(), options=EXACT):
         """[(key, distance)]"""
         columns = ", ".join(["key", "key2"][:len(index["keys"])])
         start = time.perf_counter(), time.process_time()
         rows = self.db.execute(
             f"SELECT {columns}, distance, plan FROM {function}(?, ?, ?, ?) {where}",
-            (index["name"], *more, EXACT, *keys)).fetchall()
+            (index["name"], *more, options, *keys)).fetchall()
         wall, took = time.perf_counter() - start[0], time.process_time() - start[1]
         plan = rows[0][-1] if rows else ""
         self.counts["searches"] += 1
@@ -231,16 +231,23 @@ class Worker:
         answer = self.ask(index, "annex_search", (query, k))
         if answer != all_rows[:k]:
             return f"k = {k}: {difference(answer, expected, k) or 'other rows than k = all'}"
-        return (self.check_streamed(index, rng, query, all_rows)
+        return (self.check_streamed(index, rng, query, expected, all_rows)
                 or self.check_filter(index, rng, query, expected, truth)
                 or self.check_within(index, rng, query, expected)
                 or self.check_vector(index, rng, truth))
 
-    def check_streamed(self, index, rng, query, all_rows):
-        """Without k there is no end but LIMIT."""
-        n, skip = rng.randrange(6), rng.randrange(5)
+    def check_streamed(self, index, rng, query, expected, all_rows):
+        """Without k, rows come as long as they are read: all in order, or, unless the effort is
+        exact, each at least once and none twice."""
+        if rng.random() < 0.2:
+            answer = self.ask(index, "annex_search", (query, None), options=None)
+            found = difference(sorted(answer, key=lambda row: (row[1], order(row[0]))),
+                               expected, len(expected))
+            return found and f"every row, effort as it is: {found}"
+        n, skip = rng.choice([0, 1, 5, 40, 300, -1]), rng.choice([0, 0, 3, 50])
         answer = self.ask(index, "annex_search", (query, None), f"LIMIT {n} OFFSET {skip}")
-        return None if answer == all_rows[skip:skip + n] else f"LIMIT {n} OFFSET {skip} differs"
+        right = all_rows[skip:] if n < 0 else all_rows[skip:skip + n]
+        return None if answer == right else f"LIMIT {n} OFFSET {skip} differs"
 
     def check_filter(self, index, rng, query, expected, truth):
         firsts = sorted({key[0] for key in truth.keys}, key=lambda part: order((part,)))
