@@ -8,7 +8,9 @@
 
 annex_status statement_fail(sqlite3 *handle, int code, annex_error *error)
 {
-    connection_refuse(error, "%s", sqlite3_errmsg(handle));
+    /* Memory may have run out outside of SQLite's own work: then it knows of no error. */
+    connection_refuse(error, "%s",
+                      code == SQLITE_NOMEM ? sqlite3_errstr(code) : sqlite3_errmsg(handle));
     switch (code & 0xff) {
     case SQLITE_NOMEM:
         error->status = ANNEX_NOMEM;
