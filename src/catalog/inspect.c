@@ -69,7 +69,29 @@ static void renamed_add(struct renamed *renamed, const char *from, const char *t
     renamed->to[renamed->n++] = to;
 }
 
-/* Takes over names of columns; the condition is rewritten by the host. */
+/* The host rewrites the condition. */
+static annex_status inspect_follow_condition(annex_db *db, struct catalog_index *index,
+                                             const struct renamed *renamed, annex_error *error)
+{
+    const char *where = NULL;
+    char call[CALL_TEXT_BYTES];
+    annex_error why = {ANNEX_OK, ""};
+    annex_status status =
+        db->host->type->condition_rename(db->host, index->definition.where, renamed->from,
+                                         renamed->to, renamed->n, &index->arena, &where, &why);
+    if (status == ANNEX_OK) {
+        index->definition.where = where;
+        return ANNEX_OK;
+    }
+    return status == ANNEX_INVALID
+               ? error_set(
+                     error, ANNEX_NOT_FOUND,
+                     "index %s does not fit its table any more: %s; run %s and create it again",
+                     index->name, why.message, catalog_call(index, "annex_drop", call))
+               : error_set(error, status, "%s", why.message);
+}
+
+/* Takes over names of columns. */
 static annex_status inspect_follow_columns(annex_db *db, struct catalog_index *index,
                                            const struct host_log_found *found,
                                            struct arena *scratch, annex_error *error)
@@ -92,8 +114,7 @@ static annex_status inspect_follow_columns(annex_db *db, struct catalog_index *i
         return ANNEX_OK;
     }
     if (definition->where[0] != '\0') {
-        TRY(db->host->type->condition_rename(db->host, definition->where, renamed.from, renamed.to,
-                                             renamed.n, &index->arena, &definition->where, error));
+        TRY(inspect_follow_condition(db, index, &renamed, error));
     }
     for (size_t i = 0; i < n; i++) {
         bool key = i < definition->n_keys;
