@@ -74,6 +74,9 @@ static annex_status options_read_member(sqlite3 *handle, sqlite3_stmt *statement
     double number = sqlite3_column_double(statement, 2);
     bool is_number = strcmp(type, "integer") == 0 || strcmp(type, "real") == 0;
 
+    if (name == NULL || type == NULL || json == NULL) {
+        return statement_nomem(error);
+    }
     if (strcmp(name, "weights") == 0) {
         return options_read_weights(handle, json, options, error);
     }

@@ -43,6 +43,10 @@ static bool hybrid_read_words(sqlite3_value *value, bool *has_words, annex_error
         return false;
     }
     text = sqlite3_value_text(value);
+    if (text == NULL && sqlite3_value_type(value) != SQLITE_NULL) {
+        statement_nomem(error);
+        return false;
+    }
     for (; text != NULL && *text != '\0'; text++) {
         *has_words = *has_words || *text > ' ';
     }

@@ -139,11 +139,13 @@ static annex_status text_find_rowid(struct hybrid_text *text, annex_error *error
     if (status != ANNEX_OK) {
         return status;
     }
-    statement = NULL;
-    if (row && statement_prepare(text->handle, &statement, error, "SELECT %s FROM \"%w\".\"%w\"",
-                                 text->rowid, text->schema, text->table) == ANNEX_OK) {
+    if (row) {
+        status = statement_prepare(text->handle, &statement, error, "SELECT %s FROM \"%w\".\"%w\"",
+                                   text->rowid, text->schema, text->table);
         sqlite3_finalize(statement);
-        return ANNEX_OK;
+        if (status != ANNEX_HOST) {
+            return status; /* "no such column" is ANNEX_HOST */
+        }
     }
     connection_refuse(error,
                       "table %s has no rowid that %s could share; keep its key in a column of the "
@@ -400,7 +402,9 @@ annex_status hybrid_text_search(struct hybrid_text *text, sqlite3_value *query, 
     size_t rank = 0;
     bool row = limit > 0;
 
-    sqlite3_bind_value(text->search, 1, query);
+    if (sqlite3_bind_value(text->search, 1, query) != SQLITE_OK) {
+        return statement_nomem(error);
+    }
     sqlite3_bind_int64(text->search, 2,
                        allowed == NULL && limit < INT64_MAX ? (sqlite3_int64)limit : -1);
     while (status == ANNEX_OK && row && rank < limit) {

@@ -226,6 +226,41 @@ static annex_status import_create_index(struct import *import, const struct impo
     return status;
 }
 
+/* {"rows":…,"columns":[…],"indexes":[…]}, and how many vectors were left out if there were any. */
+static annex_status import_describe(struct import *import, annex_error *error)
+{
+    sqlite3_str *sql = sqlite3_str_new(import->handle);
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    annex_status status;
+
+    sqlite3_str_appendf(
+        sql,
+        "SELECT json_patch(json_object('rows', %lld, 'columns', json_group_array(name), 'indexes',"
+        " json_group_array(?1 || '_' || name || '_idx') FILTER (WHERE name IN (NULL",
+        (long long)import->rows);
+    for (size_t i = 0; i < import->declaration.n; i++) {
+        const struct import_column *column = &import->declaration.columns[i];
+
+        if (column->kind == IMPORT_VECTOR) {
+            sqlite3_str_appendf(sql, ", %.*Q", (int)column->name.bytes, column->name.text);
+        }
+    }
+    sqlite3_str_appendf(sql,
+                        "))), CASE %lld WHEN 0 THEN '{}' ELSE json_object('skipped', %lld) END)"
+                        " FROM pragma_table_info(?1, ?2)",
+                        (long long)import->skipped, (long long)import->skipped);
+    status = import_prepare(import, sqlite3_str_finish(sql), &statement, error);
+    if (status == ANNEX_OK) {
+        status = statement_ask(statement, import->target, import->target_schema, &row, error);
+    }
+    if (status == ANNEX_OK && row) {
+        status = statement_copy(statement, 0, &import->report, error);
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
 static annex_status import_run(struct import *import, annex_error *error)
 {
     const struct import_declaration *declaration = &import->declaration;
@@ -240,7 +275,7 @@ static annex_status import_run(struct import *import, annex_error *error)
             status = import_create_index(import, &declaration->columns[i], error);
         }
     }
-    return status;
+    return status == ANNEX_OK ? import_describe(import, error) : status;
 }
 
 /* ---- The function -----------------------------------------------------------------------------*/
@@ -264,30 +299,6 @@ static annex_status import_in_savepoint(struct import *import, annex_error *erro
     return status;
 }
 
-/* {"rows":…,"columns":[…],"indexes":[…]}, and how many vectors were left out if there were any. */
-static annex_status import_report(struct import *import, sqlite3_context *context,
-                                  annex_error *error)
-{
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status = statement_prepare(
-        import->handle, &statement, error,
-        "SELECT json_patch(json_object('rows', %lld, 'columns',"
-        " (SELECT json_group_array(name) FROM pragma_table_info(?1, ?2)), 'indexes',"
-        " (SELECT json_group_array(name) FROM annex_indexes WHERE \"table\" = ?1 AND schema = ?2)),"
-        " CASE %lld WHEN 0 THEN '{}' ELSE json_object('skipped', %lld) END)",
-        (long long)import->rows, (long long)import->skipped, (long long)import->skipped);
-
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, import->target, import->target_schema, &row, error);
-    }
-    if (status == ANNEX_OK && row) {
-        sqlite3_result_value(context, sqlite3_column_value(statement, 0));
-    }
-    sqlite3_finalize(statement);
-    return status;
-}
-
 static annex_status import_call(sqlite3_context *context, struct import *import, const char *from,
                                 const char *to, annex_error *error)
 {
@@ -305,7 +316,7 @@ static annex_status import_call(sqlite3_context *context, struct import *import,
         status = import_in_savepoint(import, error);
         connection_end(connection);
     }
-    return status == ANNEX_OK ? import_report(import, context, error) : status;
+    return status;
 }
 
 static void import_function(sqlite3_context *context, int n, sqlite3_value **arguments)
@@ -323,6 +334,9 @@ static void import_function(sqlite3_context *context, int n, sqlite3_value **arg
     fails = fails || import_call(context, &import, from, to, &error) != ANNEX_OK;
     if (fails) {
         connection_fail_function(context, &error);
+        sqlite3_free(import.report);
+    } else {
+        sqlite3_result_text(context, import.report, -1, sqlite3_free);
     }
     sqlite3_free(import.schema);
     sqlite3_free(import.table);

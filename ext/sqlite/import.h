@@ -20,6 +20,7 @@ struct import {
     struct import_declaration declaration;
     uint64_t rows;
     uint64_t skipped; /* vectors of rows that there are not */
+    char *report;     /* JSON */
 };
 
 /*

@@ -257,9 +257,8 @@ static bool vec0_bind_text(struct vec0_copy *copy, const struct vec0_column *rea
     uint64_t bytes = vec0_u64(data) & UINT32_MAX;
 
     if (bytes <= VEC0_SHORT_TEXT) {
-        sqlite3_bind_text(copy->insert, parameter, (const char *)data + 4, (int)bytes,
-                          SQLITE_STATIC);
-        return true;
+        return sqlite3_bind_text(copy->insert, parameter, (const char *)data + 4, (int)bytes,
+                                 SQLITE_STATIC) == SQLITE_OK;
     }
     sqlite3_reset(reader->text);
     sqlite3_bind_int64(reader->text, 1, sqlite3_column_int64(copy->rows, 0));
@@ -267,8 +266,8 @@ static bool vec0_bind_text(struct vec0_copy *copy, const struct vec0_column *rea
         sqlite3_column_type(reader->text, 0) != SQLITE_TEXT) {
         return false;
     }
-    sqlite3_bind_value(copy->insert, parameter, sqlite3_column_value(reader->text, 0));
-    return true;
+    return sqlite3_bind_value(copy->insert, parameter, sqlite3_column_value(reader->text, 0)) ==
+           SQLITE_OK;
 }
 
 static bool vec0_bind_metadata(struct vec0_copy *copy, const struct import_column *column,
@@ -304,9 +303,8 @@ static bool vec0_bind(struct vec0_copy *copy, size_t i, size_t place)
 
     switch (column->kind) {
     case IMPORT_VECTOR:
-        sqlite3_bind_blob64(copy->insert, parameter, reader->data + place * bytes, bytes,
-                            SQLITE_STATIC);
-        return true;
+        return sqlite3_bind_blob64(copy->insert, parameter, reader->data + place * bytes, bytes,
+                                   SQLITE_STATIC) == SQLITE_OK;
     case IMPORT_METADATA:
         return vec0_bind_metadata(copy, column, reader, place, parameter);
     case IMPORT_PARTITION:
@@ -318,8 +316,7 @@ static bool vec0_bind(struct vec0_copy *copy, size_t i, size_t place)
     default:
         value = sqlite3_column_value(copy->rows, column->type == IMPORT_TEXT ? 1 : 0);
     }
-    sqlite3_bind_value(copy->insert, parameter, value);
-    return true;
+    return sqlite3_bind_value(copy->insert, parameter, value) == SQLITE_OK;
 }
 
 static annex_status vec0_copy_row(struct vec0_copy *copy, annex_error *error)

@@ -117,7 +117,9 @@ annex_status statement_ask(sqlite3_stmt *statement, const char *first, const cha
 
 annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error)
 {
-    *copy = sqlite3_mprintf("%s", sqlite3_column_text(statement, column));
+    const unsigned char *text = sqlite3_column_text(statement, column);
+
+    *copy = text == NULL ? NULL : sqlite3_mprintf("%s", text);
     return *copy == NULL ? statement_nomem(error) : ANNEX_OK;
 }
 

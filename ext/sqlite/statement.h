@@ -24,7 +24,7 @@ annex_status statement_bind_text(sqlite3_stmt *statement, int parameter, const c
 /* Up to two texts bound, and the first step. */
 annex_status statement_ask(sqlite3_stmt *statement, const char *first, const char *second,
                            bool *row, annex_error *error);
-/* *copy = a column as text, for sqlite3_free. */
+/* *copy = a column that is not NULL as text, for sqlite3_free. */
 annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error);
 /* Always ANNEX_NOMEM. */
 annex_status statement_nomem(annex_error *error);
