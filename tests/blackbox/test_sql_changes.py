@@ -2,6 +2,8 @@
 annex_status says how the index is. Changes of tables and triggers are in test_sql_stale.py, many
 random changes in test_freshness.py."""
 
+import sqlite3
+
 import pytest
 
 from sql_changes import (fill, fresh_after_sync, make, mend, one, refused, right, state, status,
@@ -66,6 +68,16 @@ def test_keys_that_change__in_one_statement_and_exchanged(db):
     db.execute("UPDATE docs SET id = 990 WHERE id = -991")
     fresh_after_sync(db)
     db.execute("UPDATE docs SET rowid = 5 WHERE id = 990")
+    assert "delta: 2 rows" in status(db)
+    fresh_after_sync(db)
+
+
+def test_keys_exchanged_in_one_statement__which_sqlite_refuses_row_by_row(db):
+    make(db)
+    swap = "UPDATE {}docs SET id = 3 - id WHERE id IN (1, 2)"
+    refused(db, swap.format(""), "UNIQUE")
+    assert state(db) == "fresh"
+    db.execute(swap.format("OR REPLACE "))
     assert "delta: 2 rows" in status(db)
     fresh_after_sync(db)
 
@@ -364,6 +376,16 @@ def test_side_effects__are_those_that_are_documented(db):
     assert cursor.rowcount == 2 and one(db, "SELECT changes()") == 2
     assert cursor.lastrowid == one(db, "SELECT last_insert_rowid()") == 42
     assert db.total_changes - before == 4, "total_changes counts the rows of the log too"
+
+
+def test_authorizer__hears_the_name_of_the_trigger(db):
+    make(db)
+    heard = []
+    db.set_authorizer(lambda action, first, second, schema, trigger:
+                      heard.append((action, first, trigger)) or sqlite3.SQLITE_OK)
+    db.execute("DELETE FROM docs WHERE id = 1")
+    db.set_authorizer(None)
+    assert (sqlite3.SQLITE_INSERT, "annex_log_1", "annex_log_1_delete") in heard
 
 
 def test_sync_of_an_index_that_is_fresh__writes_nothing(db):
