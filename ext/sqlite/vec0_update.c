@@ -11,9 +11,13 @@
 
 #include "vec0.h"
 
-/* Changed rows that are searched one by one before the indexes take them in. */
+/*
+ * Changed rows that are searched one by one before an index takes them in: so many, and one in so
+ * many of its rows. A graph is built anew then, which takes long, so it waits until it has doubled.
+ */
 #define UPDATE_LEAST_DELTA 1000
-#define UPDATE_DELTA_SHARE 10 /* one in so many rows */
+#define UPDATE_FLAT_SHARE 10
+#define UPDATE_GRAPH_SHARE 1
 
 /* ---- Statements -------------------------------------------------------------------------------*/
 
@@ -292,9 +296,9 @@ static int update_command(struct vec0_table *table, sqlite3_value *command)
 /* Syncs the index when many rows wait, and notes when to look again. */
 static annex_status update_sync_index(struct vec0_table *table, annex_db *annex,
                                       const annex_db_index *index, const char *name,
-                                      annex_error *error)
+                                      bool approximate, annex_error *error)
 {
-    uint64_t most = index->rows / UPDATE_DELTA_SHARE;
+    uint64_t most = index->rows / (approximate ? UPDATE_GRAPH_SHARE : UPDATE_FLAT_SHARE);
     annex_status status = ANNEX_OK;
     uint64_t left;
 
@@ -315,13 +319,12 @@ static annex_status update_sync(struct vec0_table *table, annex_db *annex,
     size_t n;
     annex_status status = annex_db_list(annex, &list, &n, error);
 
-    (void)column;
     for (size_t i = 0; i < n && status == ANNEX_OK; i++) {
         size_t schema = strlen(list[i].schema);
 
         if (strncmp(name, list[i].schema, schema) == 0 && name[schema] == '.' &&
             strcmp(name + schema + 1, list[i].name) == 0) {
-            status = update_sync_index(table, annex, &list[i], name, error);
+            status = update_sync_index(table, annex, &list[i], name, column->approximate, error);
         }
     }
     annex_db_list_free(annex, list, n);

@@ -455,6 +455,12 @@ def test_an_approximate_index_is_made_where_one_is_asked_for(db):
     db.execute("COMMIT")
     families = dict(db.execute("SELECT name, family FROM annex_indexes"))
     assert families == {"v_a": "flat", "v_b": "graph"}
+    db.execute("BEGIN")
+    db.execute("INSERT INTO v(a, b) SELECT a, b FROM v WHERE rowid <= 1500")
+    db.execute("COMMIT")
+    assert index(db, "v_a") == (7500, 0, "fresh")
+    assert index(db, "v_b") == (6000, 1500, "delta")  # building a graph takes long
+    db.execute("DELETE FROM v WHERE rowid > 6000")
     found = 0
     for query in rows[:40] + np.float32(0.01):
         exact, near = (
