@@ -74,6 +74,55 @@ def test_connections_closed_in_any_order__do_not_disturb_each_other(connect):
     three.close()
 
 
+MEANWHILE = {
+    "deletes rows": "DELETE FROM docs WHERE id % 2",
+    "undoes deletes": "SAVEPOINT a; DELETE FROM docs WHERE id % 2; ROLLBACK TO a",
+    "rolls all back": "DELETE FROM docs WHERE id % 2; ROLLBACK; BEGIN",
+    "syncs": "DELETE FROM docs WHERE id % 2; SELECT annex_sync('docs_idx')",
+    "syncs and rolls back": "SELECT annex_optimize('docs_idx'); ROLLBACK; BEGIN",
+    "renames the table": "ALTER TABLE docs RENAME TO papers; ALTER TABLE papers RENAME TO docs",
+    "renames a column": "ALTER TABLE docs RENAME COLUMN embedding TO v",
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_stream_that_is_read_on__while_its_connection(connect, what):
+    """Rows that are written meanwhile may be found or not; all others are, and none twice."""
+    db = connect("docs.db")
+    docs = Docs(db, n=600).create_index()
+    db.execute("BEGIN")
+    stream = db.execute("SELECT key FROM annex_search('docs_idx', ?)",
+                        (docs.query(0).tobytes(),))
+    first = [stream.fetchone()[0] for _ in range(20)]
+    for sql in MEANWHILE[what].split("; "):
+        db.execute(sql).fetchall()
+    rest = keys_of(stream)
+    left = set(keys(db, "SELECT id FROM docs")) & set(docs.vectors)
+    assert first == docs.nearest(docs.query(0), 20)
+    assert len(set(first + rest)) == len(first + rest)
+    assert left <= set(first + rest) <= set(docs.vectors)
+    db.execute("COMMIT")
+    found = keys(db, "SELECT key FROM annex_search('docs_idx', ?)", docs.query(0).tobytes())
+    assert set(found) == left
+
+
+def keys_of(cursor):
+    return [row[0] for row in cursor]
+
+
+@pytest.mark.parametrize("sql", ["SELECT annex_drop('docs_idx')", "DROP TABLE docs", "VACUUM"])
+def test_index_with_an_open_stream__is_not_pulled_away(connect, sql):
+    db = connect("docs.db")
+    docs = Docs(db, n=600).create_index()
+    stream = db.execute("SELECT key FROM annex_search('docs_idx', ?)",
+                        (docs.query(0).tobytes(),))
+    first = stream.fetchone()
+    with pytest.raises(sqlite3.OperationalError, match="locked|in progress"):
+        db.execute(sql).fetchall()
+    assert [first[0], *keys_of(stream)] == docs.nearest(docs.query(0), 1000)
+    db.execute(sql)
+
+
 LIBRARY = """
 import ctypes, sys
 lib = ctypes.CDLL("libsqlite3.so.0")
