@@ -302,11 +302,15 @@ def restore_backup(h):
 
 
 def rename_table(h):
+    """SQLite tells of it in the triggers, so these are made good first, and a sync writes the new
+    name down before they can be lost again."""
     h.mend()
     name = h.rng.choice([name for name in NAMES if name != h.world.table])
     h.rng.choice(h.writers).call("setup", [
         (f"ALTER TABLE {quote(h.world.table)} RENAME TO {quote(name)}", ())])
     h.world.table = name
+    h.check_all()
+    h.mend()
 
 
 def rename_table_and_back(h):
@@ -316,8 +320,7 @@ def rename_table_and_back(h):
 
 
 def rename_column(h):
-    """Of the key, the vectors, the condition; SQLite tells of it in the triggers, so these are made
-    good first, and the new names are written down before they can be lost again."""
+    """Of the key, the vectors, the condition, or none of them; see rename_table."""
     h.mend()
     column = h.rng.choice(list(h.world.names))
     name = h.rng.choice([column, column + "2", column + ' "x"'])
