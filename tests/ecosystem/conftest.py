@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-import judge as judging
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: more cost more than they give
+import judge as judging  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("ANNEX_BUILD", ROOT / "build")).resolve()
