@@ -1,5 +1,5 @@
 /*
- * sqlite_host.h - what the three files of the SQLite host share.
+ * sqlite_host.h - what the files of the SQLite host share.
  *
  * They are compiled twice: for libannex, which links libsqlite3, and with ANNEX_SQLITE_EXTENSION
  * for annex.so, which speaks to the SQLite of the program that loads it through sqlite3_api. Only
@@ -47,9 +47,25 @@ annex_status sqlite_condition_rename(struct host *host, const char *where, const
                                      const char *const *to, size_t n, struct arena *arena,
                                      const char **out, annex_error *error);
 annex_status sqlite_log_create(struct host *host, const struct host_log *log, annex_error *error);
-annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
-                                struct host_log_found *found, annex_error *error);
 annex_status sqlite_log_repair(struct host *host, const struct host_log *log, annex_error *error);
 annex_status sqlite_log_drop(struct host *host, const struct host_log *log, annex_error *error);
 
+#define SQLITE_LOG_TRIGGERS 3
+/* Of the names of the triggers, behind the name of the log. */
+extern const char *const sqlite_log_suffixes[SQLITE_LOG_TRIGGERS];
+/* The text of trigger `which` from its name on, as sqlite_schema keeps it behind CREATE TRIGGER. */
+annex_status sqlite_log_trigger_text(struct arena *arena, const struct host_log *log, size_t which,
+                                     const char **out, annex_error *error);
+/* The text of the log from its name on, likewise. */
+annex_status sqlite_log_table_text(struct arena *arena, const struct host_log *log,
+                                   const char **out, annex_error *error);
+
+/* ---- sqlite_inspect.c ------------------------------------------------------------------------*/
+
+/* Whether there is a log that is not as it must be, or older than its table; its place in the
+ * schema. */
+annex_status sqlite_log_outdated(struct host *host, const struct host_log *log, struct arena *arena,
+                                 bool *outdated, int64_t *place, annex_error *error);
+annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
+                                struct host_log_found *found, annex_error *error);
 #endif

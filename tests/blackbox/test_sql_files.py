@@ -84,6 +84,26 @@ def test_copies__that_go_their_own_ways(db, connect, tmp_path, copy):
     assert one(db, "SELECT annex_check('idx')") == one(other, "SELECT annex_check('idx')") == "ok"
 
 
+def test_copy_of_a_database_whose_segments_are_files__in_another_folder_and_in_the_same(
+        connect, tmp_path):
+    db = make(connect("a.db"), options='{"storage": "file"}')
+    (tmp_path / "elsewhere").mkdir()
+    copied_as_a_file(db, tmp_path / "elsewhere" / "a.db")
+    copied_as_a_file(db, tmp_path / "b.db")
+    elsewhere, beside = connect("elsewhere/a.db"), connect("b.db")
+    assert stale(elsewhere, "is missing or is another one")["rebuilt"] is True
+    assert state(beside) == "fresh", "it uses the same file"
+    right(beside)
+    db.execute("UPDATE docs SET id = id + 100")
+    db.execute("SELECT annex_optimize('idx')")  # and removes it
+    beside.close()
+    beside = connect("b.db")
+    stale(beside, "is missing or is another one")
+    for mine in (db, elsewhere, beside):
+        fresh_after_sync(mine)
+    assert len(list(tmp_path.glob("a.db.annex-*"))) == len(list(tmp_path.glob("b.db.annex-*"))) == 1
+
+
 def test_dump_by_python__which_sorts_tables_by_name_and_so_makes_the_log_first(db, connect):
     """It cannot be told from a table that was made anew; a sync finds nothing to do."""
     connect("b.db", extension=False).executescript("\n".join(db.iterdump()))

@@ -249,6 +249,30 @@ def test_view_in_place_of_the_table(db):
     right(db, table="base")
 
 
+@pytest.mark.parametrize("reader", ["annex_indexes", "docs WHERE id = 9"])
+def test_verbs_called_by_a_statement_that_reads__also_after_a_table_was_made_anew(db, reader):
+    """SQLite drops no table while a statement reads."""
+    make(db)
+    for i in range(3):
+        rebuild(db, "id INTEGER PRIMARY KEY, v BLOB", f"SELECT id, v FROM docs WHERE id <> {i + 1}")
+        assert "swept" in one(db, f"SELECT annex_sync('idx') FROM {reader}")
+        assert status(db).startswith("fresh: ")
+        fill(db, [100 + i])
+        right(db)
+    left = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'annex_log_1_left%'"
+    assert one(db, left) == 3
+    db.execute("DROP TRIGGER annex_log_1_insert")
+    stale(db, "is gone")
+    assert one(db, left) == 0, "the next one that can drops them"
+    assert one(db, f"SELECT annex_drop('idx') FROM {reader}") == "idx"
+    assert one(db, "SELECT count(*) FROM annex_indexes") == 0
+    assert db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall() == []
+    db.execute("SELECT annex_create('idx', 'docs', 'v')")
+    fresh_after_sync(db)
+    db.execute("SELECT annex_drop('idx')")
+    assert db.execute("SELECT name FROM sqlite_schema").fetchall() == [("docs",)]
+
+
 # ---- Vectors of another kind ---------------------------------------------------------------------
 
 
