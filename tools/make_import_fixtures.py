@@ -5,8 +5,8 @@ tests of annex_import, with what the two extensions themselves answer.
     /usr/bin/python3 -m venv venv && venv/bin/pip install numpy sqlite-vec==0.1.9 sqlite-vss==0.1.2
     venv/bin/python tools/make_import_fixtures.py tests/fixtures
 
-For each virtual table T there are ordinary tables: T_rows holds what SELECT * gave, key first, and
-T_nearest(column, query, place, key, distance) what searches gave.
+For each virtual table T there are ordinary tables: T_expected holds what SELECT * gave, key first,
+and T_nearest(column, query, place, key, distance) what searches gave.
 """
 
 import random
@@ -89,7 +89,7 @@ def columns_of(declaration):
 
 def keep_answers(db, table, column, key, searches):
     """Both are remembered under the name of the table."""
-    rows, nearest = quoted(table + "_rows"), quoted(table + "_nearest")
+    rows, nearest = quoted(table + "_expected"), quoted(table + "_nearest")
     db.execute(f"CREATE TABLE IF NOT EXISTS {nearest}(\"column\", query, place, key, distance)")
     for query, answer in searches:
         for place, (found, distance) in enumerate(answer):
@@ -116,7 +116,7 @@ def make_vec0(path):
         for i in range(n, n + n // 8):
             insert(i)
         shown = ", ".join([key, *(c for c in columns if c != key)])
-        db.execute(f"CREATE TABLE {quoted(table + '_rows')} AS SELECT {shown} FROM {name}")
+        db.execute(f"CREATE TABLE {quoted(table + '_expected')} AS SELECT {shown} FROM {name}")
         for column, declared in columns.items():
             if "[" in declared:
                 searches = []
@@ -152,8 +152,8 @@ def make_vss0(path):
             for row in rows[::6]:
                 db.execute(f"DELETE FROM {table} WHERE rowid = ?", [row[0]])
             rows = [row for i, row in enumerate(rows) if i % 6]
-        db.execute(f"CREATE TABLE {table}_rows(rowid_, {', '.join(columns)})")
-        db.executemany(f"INSERT INTO {table}_rows VALUES ({marks})", rows)
+        db.execute(f"CREATE TABLE {table}_expected(rowid_, {', '.join(columns)})")
+        db.executemany(f"INSERT INTO {table}_expected VALUES ({marks})", rows)
         db.execute("COMMIT")
         db.execute("BEGIN")
         searches = []

@@ -203,12 +203,24 @@ static annex_status import_index_options(struct import *import, const struct imp
     return status;
 }
 
+/* The names of indexes have no dots: what is in front of one is a schema. */
+static char *import_index_name(struct import *import, const struct import_column *column)
+{
+    char *name = sqlite3_mprintf("%s.%s_%.*s_idx", import->target_schema, import->target,
+                                 (int)column->name.bytes, column->name.text);
+
+    for (char *at = name == NULL ? NULL : name + strlen(import->target_schema) + 1;
+         at != NULL && *at != '\0'; at++) {
+        *at = *at == '.' ? '_' : *at;
+    }
+    return name;
+}
+
 static annex_status import_create_index(struct import *import, const struct import_column *column,
                                         annex_error *error)
 {
     char *options = NULL;
-    char *name = sqlite3_mprintf("%s.%s_%.*s_idx", import->target_schema, import->target,
-                                 (int)column->name.bytes, column->name.text);
+    char *name = import_index_name(import, column);
     char *table = sqlite3_mprintf("%s.%s", import->target_schema, import->target);
     char *vector = sqlite3_mprintf("%.*s", (int)column->name.bytes, column->name.text);
     annex_status status = import_index_options(import, column, &options, error);
@@ -237,7 +249,8 @@ static annex_status import_describe(struct import *import, annex_error *error)
     sqlite3_str_appendf(
         sql,
         "SELECT json_patch(json_object('rows', %lld, 'columns', json_group_array(name), 'indexes',"
-        " json_group_array(?1 || '_' || name || '_idx') FILTER (WHERE name IN (NULL",
+        " json_group_array(replace(?1, '.', '_') || '_' || name || '_idx')"
+        " FILTER (WHERE name IN (NULL",
         (long long)import->rows);
     for (size_t i = 0; i < import->declaration.n; i++) {
         const struct import_column *column = &import->declaration.columns[i];

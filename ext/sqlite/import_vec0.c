@@ -4,35 +4,36 @@
  *   NAME_rowids(rowid, id, chunk_id, chunk_offset)   every row, its text key, where it lies
  *   NAME_chunks(chunk_id, size, validity, rowids, partitionNN)    places for `size` rows each
  *   NAME_vector_chunksNN(rowid, vectors)       of a chunk: `size` vectors
- *   NAME_metadatachunksNN(rowid, data)         of a chunk: `size` values, see vec0_bind_metadata
+ *   NAME_metadatachunksNN(rowid, data)         of a chunk: `size` values, see chunk_bind_metadata
  *   NAME_metadatatextNN(rowid, data)           of a row: text longer than 12 bytes
  *   NAME_auxiliary(rowid, valueNN)             of a row: its auxiliary columns
  *
- * Rows are read chunk by chunk, so that each blob, of some megabytes, is read once.
+ * Rows are read chunk by chunk, so that each blob, of some megabytes, is read once. The vec0 tables
+ *   NAME_metadatachunksNN(rowid, data)         of a chunk: `size` values, see chunk_bind_metadata
  */
 #include <string.h>
 
 #include "import.h"
 #include "statement.h"
 
-#define VEC0_MAX_SIZE 65536
-#define VEC0_TEXT_BYTES 16 /* length as i32, and up to so many bytes less four */
-#define VEC0_SHORT_TEXT 12
+#define CHUNK_MAX_ROWS 65536
+#define CHUNK_TEXT_BYTES 16 /* length as i32, and up to so many bytes less four */
+#define CHUNK_SHORT_TEXT 12
 
 /* A column on its way. */
-struct vec0_column {
+struct chunk_column {
     sqlite3_stmt *chunk; /* the blob of a chunk, by ?1 */
     sqlite3_stmt *text;  /* long text of a row, by ?1 */
     const uint8_t *data; /* of the chunk that is read */
 };
 
-struct vec0_copy {
+struct chunk_copy {
     struct import *import;
     sqlite3_stmt *rows;
     sqlite3_stmt *insert;
     sqlite3_stmt *chunk;
     sqlite3_stmt *auxiliary;
-    struct vec0_column columns[IMPORT_MAX_COLUMNS];
+    struct chunk_column columns[IMPORT_MAX_COLUMNS];
     bool has_chunk;
     sqlite3_int64 chunk_id;
     size_t size;
@@ -40,7 +41,7 @@ struct vec0_copy {
     const uint8_t *rowids;
 };
 
-static uint64_t vec0_u64(const uint8_t *bytes)
+static uint64_t chunk_u64(const uint8_t *bytes)
 {
     uint64_t value = 0;
 
@@ -52,7 +53,7 @@ static uint64_t vec0_u64(const uint8_t *bytes)
 
 /* ---- Statements -------------------------------------------------------------------------------*/
 
-static void vec0_close(struct vec0_copy *copy)
+static void chunk_close(struct chunk_copy *copy)
 {
     sqlite3_finalize(copy->rows);
     sqlite3_finalize(copy->insert);
@@ -65,8 +66,8 @@ static void vec0_close(struct vec0_copy *copy)
 }
 
 /* SELECT `what` of the shadow table `name` NN, of the row ?1. */
-static annex_status vec0_open_numbered(struct import *import, const char *what, const char *name,
-                                       size_t number, sqlite3_stmt **statement, annex_error *error)
+static annex_status chunk_open_numbered(struct import *import, const char *what, const char *name,
+                                        size_t number, sqlite3_stmt **statement, annex_error *error)
 {
     char suffix[32];
 
@@ -74,24 +75,24 @@ static annex_status vec0_open_numbered(struct import *import, const char *what, 
     return import_prepare_shadow(import, what, suffix, "WHERE rowid = ?1", statement, error);
 }
 
-static annex_status vec0_open_columns(struct vec0_copy *copy, annex_error *error)
+static annex_status chunk_open_columns(struct chunk_copy *copy, annex_error *error)
 {
     struct import *import = copy->import;
     annex_status status = ANNEX_OK;
 
     for (size_t i = 0; status == ANNEX_OK && i < import->declaration.n; i++) {
         const struct import_column *column = &import->declaration.columns[i];
-        struct vec0_column *reader = &copy->columns[i];
+        struct chunk_column *reader = &copy->columns[i];
 
         if (column->kind == IMPORT_VECTOR) {
-            status = vec0_open_numbered(import, "vectors", "vector_chunks", column->number,
-                                        &reader->chunk, error);
+            status = chunk_open_numbered(import, "vectors", "vector_chunks", column->number,
+                                         &reader->chunk, error);
         } else if (column->kind == IMPORT_METADATA) {
-            status = vec0_open_numbered(import, "data", "metadatachunks", column->number,
-                                        &reader->chunk, error);
+            status = chunk_open_numbered(import, "data", "metadatachunks", column->number,
+                                         &reader->chunk, error);
             if (status == ANNEX_OK && column->type == IMPORT_TEXT) {
-                status = vec0_open_numbered(import, "data", "metadatatext", column->number,
-                                            &reader->text, error);
+                status = chunk_open_numbered(import, "data", "metadatatext", column->number,
+                                             &reader->text, error);
             }
         }
     }
@@ -99,8 +100,8 @@ static annex_status vec0_open_columns(struct vec0_copy *copy, annex_error *error
 }
 
 /* "partition00, partition01" and the like: the columns of a kind that a shadow table has. */
-static char *vec0_list(struct vec0_copy *copy, const char *first, const char *name,
-                       enum import_kind kind)
+static char *chunk_list(struct chunk_copy *copy, const char *first, const char *name,
+                        enum import_kind kind)
 {
     sqlite3_str *list = sqlite3_str_new(copy->import->handle);
 
@@ -111,10 +112,10 @@ static char *vec0_list(struct vec0_copy *copy, const char *first, const char *na
     return sqlite3_str_finish(list);
 }
 
-static annex_status vec0_open_lists(struct vec0_copy *copy, annex_error *error)
+static annex_status chunk_open_lists(struct chunk_copy *copy, annex_error *error)
 {
-    char *chunk = vec0_list(copy, "size, validity, rowids", "partition", IMPORT_PARTITION);
-    char *auxiliary = vec0_list(copy, "rowid", "value", IMPORT_AUXILIARY);
+    char *chunk = chunk_list(copy, "size, validity, rowids", "partition", IMPORT_PARTITION);
+    char *auxiliary = chunk_list(copy, "rowid", "value", IMPORT_AUXILIARY);
     annex_status status = ANNEX_OK;
 
     if (chunk == NULL || auxiliary == NULL) {
@@ -134,7 +135,7 @@ static annex_status vec0_open_lists(struct vec0_copy *copy, annex_error *error)
 }
 
 /* ?1 is the rowid, unless the key is text; the columns follow. */
-static annex_status vec0_open_insert(struct vec0_copy *copy, annex_error *error)
+static annex_status chunk_open_insert(struct chunk_copy *copy, annex_error *error)
 {
     struct import *import = copy->import;
     sqlite3_str *sql = sqlite3_str_new(import->handle);
@@ -151,25 +152,25 @@ static annex_status vec0_open_insert(struct vec0_copy *copy, annex_error *error)
     return import_prepare(import, sqlite3_str_finish(sql), &copy->insert, error);
 }
 
-static annex_status vec0_open(struct vec0_copy *copy, annex_error *error)
+static annex_status chunk_open(struct chunk_copy *copy, annex_error *error)
 {
     annex_status status =
         import_prepare_shadow(copy->import, "rowid, id, chunk_id, chunk_offset", "_rowids",
                               "ORDER BY chunk_id, chunk_offset", &copy->rows, error);
 
     if (status == ANNEX_OK) {
-        status = vec0_open_lists(copy, error);
+        status = chunk_open_lists(copy, error);
     }
     if (status == ANNEX_OK) {
-        status = vec0_open_columns(copy, error);
+        status = chunk_open_columns(copy, error);
     }
-    return status == ANNEX_OK ? vec0_open_insert(copy, error) : status;
+    return status == ANNEX_OK ? chunk_open_insert(copy, error) : status;
 }
 
 /* ---- Chunks -----------------------------------------------------------------------------------*/
 
 /* What was read last is not as it should be, or could not be read at all. */
-static annex_status vec0_damaged(struct vec0_copy *copy, const char *what, annex_error *error)
+static annex_status chunk_damaged(struct chunk_copy *copy, const char *what, annex_error *error)
 {
     int code = sqlite3_errcode(copy->import->handle);
 
@@ -186,8 +187,8 @@ static annex_status vec0_damaged(struct vec0_copy *copy, const char *what, annex
 }
 
 /* Steps to the row of `statement` for `id`; *data is column `column`, a blob of `bytes`. */
-static bool vec0_fetch(sqlite3_stmt *statement, sqlite3_int64 id, int column, size_t bytes,
-                       const uint8_t **data)
+static bool chunk_fetch(sqlite3_stmt *statement, sqlite3_int64 id, int column, size_t bytes,
+                        const uint8_t **data)
 {
     *data = NULL;
     sqlite3_reset(statement);
@@ -201,17 +202,17 @@ static bool vec0_fetch(sqlite3_stmt *statement, sqlite3_int64 id, int column, si
 }
 
 /* Bytes that a column takes in a chunk of `size` rows. */
-static size_t vec0_chunk_bytes(const struct import_column *column, size_t size)
+static size_t chunk_bytes(const struct import_column *column, size_t size)
 {
     if (column->kind == IMPORT_VECTOR) {
         return size * import_column_bytes(column);
     }
     return column->type == IMPORT_BOOLEAN ? size / 8
-           : column->type == IMPORT_TEXT  ? size * VEC0_TEXT_BYTES
+           : column->type == IMPORT_TEXT  ? size * CHUNK_TEXT_BYTES
                                           : size * 8;
 }
 
-static annex_status vec0_read_chunk(struct vec0_copy *copy, annex_error *error)
+static annex_status chunk_read(struct chunk_copy *copy, annex_error *error)
 {
     sqlite3_int64 id = sqlite3_column_int64(copy->rows, 2);
     sqlite3_int64 size;
@@ -221,26 +222,26 @@ static annex_status vec0_read_chunk(struct vec0_copy *copy, annex_error *error)
     sqlite3_reset(copy->chunk);
     sqlite3_bind_int64(copy->chunk, 1, id);
     if (sqlite3_step(copy->chunk) != SQLITE_ROW) {
-        return vec0_damaged(copy, "there is no row", error);
+        return chunk_damaged(copy, "there is no row", error);
     }
     size = sqlite3_column_int64(copy->chunk, 0);
-    if (size <= 0 || size > VEC0_MAX_SIZE || size % 8 != 0) {
-        return vec0_damaged(copy, "the size", error);
+    if (size <= 0 || size > CHUNK_MAX_ROWS || size % 8 != 0) {
+        return chunk_damaged(copy, "the size", error);
     }
     copy->size = (size_t)size;
     copy->validity = sqlite3_column_blob(copy->chunk, 1);
     copy->rowids = sqlite3_column_blob(copy->chunk, 2);
     if ((size_t)sqlite3_column_bytes(copy->chunk, 1) != copy->size / 8 ||
         (size_t)sqlite3_column_bytes(copy->chunk, 2) != copy->size * 8) {
-        return vec0_damaged(copy, "the list of rows", error);
+        return chunk_damaged(copy, "the list of rows", error);
     }
     for (size_t i = 0; i < copy->import->declaration.n; i++) {
         const struct import_column *column = &copy->import->declaration.columns[i];
 
         if (copy->columns[i].chunk != NULL &&
-            !vec0_fetch(copy->columns[i].chunk, id, 0, vec0_chunk_bytes(column, copy->size),
-                        &copy->columns[i].data)) {
-            return vec0_damaged(
+            !chunk_fetch(copy->columns[i].chunk, id, 0, chunk_bytes(column, copy->size),
+                         &copy->columns[i].data)) {
+            return chunk_damaged(
                 copy, column->kind == IMPORT_VECTOR ? "the vectors" : "the metadata", error);
         }
     }
@@ -250,13 +251,13 @@ static annex_status vec0_read_chunk(struct vec0_copy *copy, annex_error *error)
 /* ---- Rows -------------------------------------------------------------------------------------*/
 
 /* Text of up to 12 bytes lies in the chunk, longer text in a table of its own. */
-static bool vec0_bind_text(struct vec0_copy *copy, const struct vec0_column *reader, size_t place,
-                           int parameter)
+static bool chunk_bind_text(struct chunk_copy *copy, const struct chunk_column *reader,
+                            size_t place, int parameter)
 {
-    const uint8_t *data = reader->data + place * VEC0_TEXT_BYTES;
-    uint64_t bytes = vec0_u64(data) & UINT32_MAX;
+    const uint8_t *data = reader->data + place * CHUNK_TEXT_BYTES;
+    uint64_t bytes = chunk_u64(data) & UINT32_MAX;
 
-    if (bytes <= VEC0_SHORT_TEXT) {
+    if (bytes <= CHUNK_SHORT_TEXT) {
         return sqlite3_bind_text(copy->insert, parameter, (const char *)data + 4, (int)bytes,
                                  SQLITE_STATIC) == SQLITE_OK;
     }
@@ -270,20 +271,20 @@ static bool vec0_bind_text(struct vec0_copy *copy, const struct vec0_column *rea
            SQLITE_OK;
 }
 
-static bool vec0_bind_metadata(struct vec0_copy *copy, const struct import_column *column,
-                               const struct vec0_column *reader, size_t place, int parameter)
+static bool chunk_bind_metadata(struct chunk_copy *copy, const struct import_column *column,
+                                const struct chunk_column *reader, size_t place, int parameter)
 {
     uint64_t bits;
     double real;
 
     if (column->type == IMPORT_TEXT) {
-        return vec0_bind_text(copy, reader, place, parameter);
+        return chunk_bind_text(copy, reader, place, parameter);
     }
     if (column->type == IMPORT_BOOLEAN) {
         sqlite3_bind_int(copy->insert, parameter, reader->data[place / 8] >> place % 8 & 1);
         return true;
     }
-    bits = vec0_u64(reader->data + 8 * place);
+    bits = chunk_u64(reader->data + 8 * place);
     if (column->type == IMPORT_INTEGER) {
         sqlite3_bind_int64(copy->insert, parameter, (sqlite3_int64)bits);
     } else {
@@ -293,10 +294,10 @@ static bool vec0_bind_metadata(struct vec0_copy *copy, const struct import_colum
     return true;
 }
 
-static bool vec0_bind(struct vec0_copy *copy, size_t i, size_t place)
+static bool chunk_bind(struct chunk_copy *copy, size_t i, size_t place)
 {
     const struct import_column *column = &copy->import->declaration.columns[i];
-    const struct vec0_column *reader = &copy->columns[i];
+    const struct chunk_column *reader = &copy->columns[i];
     size_t bytes = import_column_bytes(column);
     int parameter = (int)i + 2;
     sqlite3_value *value;
@@ -306,7 +307,7 @@ static bool vec0_bind(struct vec0_copy *copy, size_t i, size_t place)
         return sqlite3_bind_blob64(copy->insert, parameter, reader->data + place * bytes, bytes,
                                    SQLITE_STATIC) == SQLITE_OK;
     case IMPORT_METADATA:
-        return vec0_bind_metadata(copy, column, reader, place, parameter);
+        return chunk_bind_metadata(copy, column, reader, place, parameter);
     case IMPORT_PARTITION:
         value = sqlite3_column_value(copy->chunk, (int)column->number + 3);
         break;
@@ -319,42 +320,42 @@ static bool vec0_bind(struct vec0_copy *copy, size_t i, size_t place)
     return sqlite3_bind_value(copy->insert, parameter, value) == SQLITE_OK;
 }
 
-static annex_status vec0_copy_row(struct vec0_copy *copy, annex_error *error)
+static annex_status chunk_copy_row(struct chunk_copy *copy, annex_error *error)
 {
     sqlite3_int64 rowid = sqlite3_column_int64(copy->rows, 0);
     sqlite3_int64 place = sqlite3_column_int64(copy->rows, 3);
     annex_status status = ANNEX_OK;
 
     if (!copy->has_chunk || copy->chunk_id != sqlite3_column_int64(copy->rows, 2)) {
-        status = vec0_read_chunk(copy, error);
+        status = chunk_read(copy, error);
     }
     if (status != ANNEX_OK) {
         return status;
     }
     if (place < 0 || (size_t)place >= copy->size ||
         (copy->validity[place / 8] >> place % 8 & 1) == 0 ||
-        (sqlite3_int64)vec0_u64(copy->rowids + 8 * place) != rowid) {
-        return vec0_damaged(copy, "the list of rows", error);
+        (sqlite3_int64)chunk_u64(copy->rowids + 8 * place) != rowid) {
+        return chunk_damaged(copy, "the list of rows", error);
     }
     if (copy->auxiliary != NULL) {
         sqlite3_reset(copy->auxiliary);
         sqlite3_bind_int64(copy->auxiliary, 1, rowid);
         if (sqlite3_step(copy->auxiliary) != SQLITE_ROW) {
-            return vec0_damaged(copy, "the auxiliary columns", error);
+            return chunk_damaged(copy, "the auxiliary columns", error);
         }
     }
     sqlite3_bind_int64(copy->insert, 1, rowid);
     for (size_t i = 0; i < copy->import->declaration.n; i++) {
-        if (!vec0_bind(copy, i, (size_t)place)) {
-            return vec0_damaged(copy, "the text", error);
+        if (!chunk_bind(copy, i, (size_t)place)) {
+            return chunk_damaged(copy, "the text", error);
         }
     }
     return import_write(copy->import, copy->insert, error);
 }
 
-annex_status import_vec0_copy(struct import *import, annex_error *error)
+static annex_status chunk_copy_all(struct import *import, annex_error *error)
 {
-    struct vec0_copy *copy = sqlite3_malloc64(sizeof *copy);
+    struct chunk_copy *copy = sqlite3_malloc64(sizeof *copy);
     annex_status status;
     bool row = true;
 
@@ -363,15 +364,75 @@ annex_status import_vec0_copy(struct import *import, annex_error *error)
     }
     memset(copy, 0, sizeof *copy);
     copy->import = import;
-    status = vec0_open(copy, error);
+    status = chunk_open(copy, error);
     while (status == ANNEX_OK && row) {
         status = statement_step(copy->rows, &row, error);
         if (status == ANNEX_OK && row) {
-            status = vec0_copy_row(copy, error);
+            status = chunk_copy_row(copy, error);
             import->rows++;
         }
     }
-    vec0_close(copy);
+    chunk_close(copy);
     sqlite3_free(copy);
     return status;
+}
+
+/* ---- Tables that Annex made -------------------------------------------------------------------*/
+
+static annex_status rows_exist(struct import *import, bool *exist, annex_error *error)
+{
+    sqlite3_stmt *statement;
+    annex_status status =
+        statement_prepare(import->handle, &statement, error,
+                          "SELECT 1 FROM \"%w\".sqlite_schema WHERE name = '%q_rows' AND NOT EXISTS"
+                          " (SELECT 1 FROM \"%w\".sqlite_schema WHERE name = '%q_chunks')",
+                          import->schema, import->table, import->schema, import->table);
+
+    *exist = false;
+    if (status == ANNEX_OK) {
+        status = statement_step(statement, exist, error);
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
+/* INSERT INTO the new table, column by column in the order of the declaration. */
+static annex_status rows_copy_all(struct import *import, annex_error *error)
+{
+    const struct import_declaration *declaration = &import->declaration;
+    sqlite3_str *sql = sqlite3_str_new(import->handle);
+    sqlite3_stmt *statement = NULL;
+    annex_status status;
+
+    sqlite3_str_appendf(sql, "INSERT INTO \"%w\".\"%w\" SELECT ", import->target_schema,
+                        import->target);
+    if (declaration->counts[IMPORT_KEY] == 0) {
+        sqlite3_str_appendall(sql, "rowid, ");
+    }
+    for (size_t i = 0; i < declaration->n; i++) {
+        const struct piece *name = &declaration->columns[i].name;
+
+        sqlite3_str_appendf(sql, "%s\"%.*w\"", i > 0 ? ", " : "", (int)name->bytes, name->text);
+    }
+    sqlite3_str_appendf(sql, " FROM \"%w\".\"%w_rows\"", import->schema, import->table);
+    status = import_prepare(import, sqlite3_str_finish(sql), &statement, error);
+    if (status == ANNEX_OK) {
+        status = import_write(import, statement, error);
+    }
+    if (status == ANNEX_OK) {
+        import->rows = (uint64_t)sqlite3_changes(import->handle);
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
+annex_status import_vec0_copy(struct import *import, annex_error *error)
+{
+    bool ours;
+    annex_status status = rows_exist(import, &ours, error);
+
+    if (status != ANNEX_OK) {
+        return status;
+    }
+    return ours ? rows_copy_all(import, error) : chunk_copy_all(import, error);
 }

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from conftest import ROOT
+from conftest import EXTENSION, ROOT
 from sql_model import keys
 
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -82,7 +82,7 @@ def check_search(db, column, query, want, distance=float):
 
 @pytest.mark.parametrize("table", VEC0)
 def test_vec0_table__has_the_same_rows_and_neighbours_afterwards(vec0, table):
-    want = vec0.execute(f"SELECT * FROM {quoted(table + '_rows')} ORDER BY 1")
+    want = vec0.execute(f"SELECT * FROM {quoted(table + '_expected')} ORDER BY 1")
     names = [column[0] for column in want.description]
     report = run_import(vec0, table)
     got = vec0.execute(f"SELECT {', '.join(names)} FROM items ORDER BY 1").fetchall()
@@ -156,7 +156,7 @@ def test_names_with_a_schema__are_understood(connect, vec0, tmp_path):
         vec0, "SELECT count(*) FROM old.items")
     run_import(vec0, "PLAIN", "temp.mine")
     assert keys(vec0, "SELECT count(*) FROM temp.mine") == keys(
-        vec0, "SELECT count(*) FROM plain_rows")
+        vec0, "SELECT count(*) FROM plain_expected")
 
 
 def test_import_in_a_transaction__is_part_of_it(vec0):
@@ -165,7 +165,26 @@ def test_import_in_a_transaction__is_part_of_it(vec0):
     run_import(vec0, "plain")
     vec0.execute("ROLLBACK")
     assert tables(vec0) == before
-    assert run_import(vec0, "plain")["rows"] == keys(vec0, "SELECT count(*) FROM plain_rows")[0]
+    assert run_import(vec0, "plain")["rows"] == keys(vec0, "SELECT count(*) FROM plain_expected")[0]
+
+
+def test_target_with_a_dot_in_its_name__has_indexes_without_one(vec0):
+    assert run_import(vec0, "plain", "my.items")["indexes"] == ["my_items_emb_idx"]
+    assert keys(vec0, "SELECT annex_check('my_items_emb_idx')") == ["ok"]
+
+
+@pytest.mark.parametrize("declaration, key, wrapped, vector", [
+    ("emb float[2], other text", 7, "?", struct.pack("<2f", 1, 2)),
+    ("+other text, emb int8[2], rowid text primary key", "seven", "vec_int8(?)", b"\1\2")])
+def test_vec0_table_that_annex_made__is_imported_too(connect, declaration, key, wrapped, vector):
+    db = connect("own.db")
+    db.enable_load_extension(True)
+    db.execute("SELECT load_extension(?, 'sqlite3_annex_vec_init')", [str(EXTENSION)])
+    db.execute(f"CREATE VIRTUAL TABLE v USING vec0({declaration})")
+    db.execute(f"INSERT INTO v(rowid, emb, other) VALUES (?, {wrapped}, 'x')", [key, vector])
+    assert run_import(db, "v")["rows"] == 1
+    assert db.execute("SELECT rowid, emb, other FROM items").fetchall() == [(key, vector, "x")]
+    assert keys(db, "SELECT key FROM annex_search('items_emb_idx', ?, 1)", vector) == [key]
 
 
 # ---- sqlite-vss ----------------------------------------------------------------------------------
@@ -174,7 +193,7 @@ def test_import_in_a_transaction__is_part_of_it(vec0):
 @pytest.mark.parametrize("table", VSS0)
 def test_vss0_table__has_the_same_vectors_and_neighbours_afterwards(vss0, table):
     report = run_import(vss0, table)
-    want = vss0.execute(f"SELECT * FROM {table}_rows ORDER BY 1").fetchall()
+    want = vss0.execute(f"SELECT * FROM {table}_expected ORDER BY 1").fetchall()
     columns = report["columns"]
     assert columns == ["rowid", "a", "b"] if table == "flat" else ["rowid", "a"]
     got = vss0.execute(f"SELECT {', '.join(columns)} FROM items ORDER BY 1").fetchall()
@@ -271,8 +290,8 @@ def test_declaration_of_another_version__is_shown(connect, declaration, argument
 
 @pytest.mark.parametrize("arguments, sentence", [
     (["nothing_here", "items"], "there is no table nothing_here in schema main"),
-    (["plain_rows", "items"], "plain_rows is not a vec0 or vss0 table"),
-    (["plain", "empty_rows"], 'empty_rows cannot be made: table "empty_rows" already exists'),
+    (["plain_expected", "items"], "plain_expected is not a vec0 or vss0 table"),
+    (["plain", "flat"], 'flat cannot be made: table "flat" already exists'),
     (["plain", "plain"], 'plain cannot be made: table "plain" already exists'),
     (["plain", "items", "{"], "options of annex_import are not a JSON object"),
     (["plain", "items", '{"metric":"far"}'], "far"),
@@ -280,6 +299,7 @@ def test_declaration_of_another_version__is_shown(connect, declaration, argument
     ([7, "items"], "the name of the old table must be text, not an integer"),
     (["plain", None], "the name of the new table must be text, not NULL")])
 def test_mistake__is_named_in_a_sentence_and_nothing_is_made(vec0, arguments, sentence):
+    vec0.execute("CREATE TABLE flat(a)")
     before = tables(vec0)
     assert sentence in fails(vec0, *arguments)
     assert tables(vec0) == before
