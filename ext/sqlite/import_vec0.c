@@ -9,7 +9,7 @@
  *   NAME_auxiliary(rowid, valueNN)             of a row: its auxiliary columns
  *
  * Rows are read chunk by chunk, so that each blob, of some megabytes, is read once. The vec0 tables
- *   NAME_metadatachunksNN(rowid, data)         of a chunk: `size` values, see chunk_bind_metadata
+ * that Annex itself makes (vec0.h) have one ordinary table instead, NAME_rows, of the same columns.
  */
 #include <string.h>
 
