@@ -178,6 +178,7 @@ struct delta {
     struct buffer vectors; /* a vector a key, valid where states says so */
     /* A row was not there in a transaction, whose rollback may bring it back without a log row. */
     bool unsure;
+    int64_t schema_version; /* when the absent were looked up */
 };
 
 struct catalog_index {

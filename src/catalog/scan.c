@@ -68,7 +68,10 @@ static bool delta_may_be_found(const struct search *search, size_t position)
     return search->filter.delta == NULL || bitmap_get(search->filter.delta, position);
 }
 
-/* A row that REPLACE removed without telling the log may be back after a rollback. */
+/*
+ * A row that REPLACE removed without telling the log may be back: after a rollback, or when a
+ * backup was restored over the database, which gives its schema another number.
+ */
 static void delta_say_absent(struct search *search, size_t position)
 {
     struct host *host = search->db->host;
@@ -76,14 +79,21 @@ static void delta_say_absent(struct search *search, size_t position)
     search->index->delta.unsure |= host->type->in_transaction(host);
 }
 
-static void delta_doubt_absent(struct delta *delta)
+static annex_status delta_doubt_absent(struct search *search, annex_error *error)
 {
-    for (size_t i = 0; delta->unsure && i < delta->keys.n; i++) {
+    struct host *host = search->db->host;
+    struct delta *delta = &search->index->delta;
+    int64_t version = 0;
+    TRY(host->type->schema_version(host, search->index->schema, &version, error));
+    bool doubt = delta->unsure || version != delta->schema_version;
+    for (size_t i = 0; doubt && i < delta->keys.n; i++) {
         if (delta->states.data[i] == DELTA_ABSENT) {
             delta->states.data[i] = DELTA_UNREAD;
         }
     }
+    delta->schema_version = version;
     delta->unsure = false;
+    return ANNEX_OK;
 }
 
 /* Reads the vectors of keys that were changed since they were read last. */
@@ -94,7 +104,7 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
     size_t wanted = delta->keys.n * bytes;
     TRY(buffer_reserve(&search->db->env, &delta->vectors, wanted - delta->vectors.bytes, error));
     delta->vectors.bytes = wanted;
-    delta_doubt_absent(delta);
+    TRY(delta_doubt_absent(search, error));
     TRY(delta_read_range(search, error));
     for (size_t i = 0; i < delta->keys.n; i++) {
         enum vector_state state = VECTOR_NONE;

@@ -45,6 +45,19 @@ def test_rows_removed_by_replace_in_a_transaction__are_back_after_its_rollback(c
     assert found(db) == [2, 3, 1]
 
 
+def test_row_removed_by_replace__is_back_when_an_older_copy_is_restored(connect):
+    """The log of the copy ends with the same row: only its table is another one."""
+    db, copy = connect("docs.db"), connect("copy.db", extension=False)
+    fill(db, [(1, 1, vector(9, 0, 0, 0))])
+    db.execute("INSERT INTO docs VALUES (2, 2, ?)", (vector(1, 0, 0, 0),))
+    db.execute("INSERT INTO docs VALUES (3, 3, ?)", (vector(2, 0, 0, 0),))
+    db.backup(copy)
+    db.execute("UPDATE OR REPLACE docs SET other = 2 WHERE id = 3")
+    assert found(db) == [3, 1]
+    copy.backup(db)
+    assert found(db) == [2, 3, 1]
+
+
 def rebuild(db, copy, create="docs(id INTEGER PRIMARY KEY, other INTEGER UNIQUE, vec)"):
     """As SQLite's documentation has it: the triggers are remembered, and made again at the end."""
     triggers = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
