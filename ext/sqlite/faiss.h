@@ -8,7 +8,7 @@
  *      where FAISS rounds after every addition: their last digits may differ.
  *   2. Answers are exact and those of the caller's transaction. An index, or vectors kept in
  *      memory, change how long an answer takes and nothing else.
- *   3. Nothing is ever written.
+ *   3. No database is ever written to.
  */
 #ifndef ANNEX_FAISS_H
 #define ANNEX_FAISS_H
