@@ -134,7 +134,7 @@ static void great_delta__is_read_from_the_table(void **state)
     annex_result_free(result);
 }
 
-/* ---- parts -------------------------------------------------------------------------------------*/
+/* ---- parts ------------------------------------------------------------------------------------*/
 
 static annex_result *search_now(struct scene *scene, const annex_db_request *request)
 {
