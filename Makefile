@@ -5,7 +5,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 MODEL_SEED ?= 1
-MODEL_OPERATIONS ?= 200000
+MODEL_OPERATIONS ?= 210000
 JOBS ?= $(shell nproc)
 
 NINJA = ninja -j $(JOBS)
@@ -33,7 +33,7 @@ test: ## build and run all tests; the last line says how many passed
 	@$(NINJA) -C $(BUILD)
 	@tools/runtests.py --build $(BUILD) --ecosystem
 
-model: all ## compare 200,000 random changes by several processes with brute force
+model: all ## compare more than 200,000 random changes by several processes with brute force
 	@tools/setup test
 	@ANNEX_BUILD=$(BUILD) tests/model/freshness.py --seed $(MODEL_SEED) \
 		--operations $(MODEL_OPERATIONS)

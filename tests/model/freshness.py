@@ -18,6 +18,7 @@ Prints TAP, one test for each world, then what was covered. BUILD is taken from 
 
 import argparse
 import collections
+import math
 import multiprocessing
 import os
 import random
@@ -452,59 +453,79 @@ def start(processes):
     return [Process(context, name, annex, stop) for name, annex in names], stop
 
 
+class Report:
+    """What all worlds together have done."""
+
+    def __init__(self):
+        self.changes, self.looks = collections.Counter(), collections.Counter()
+        self.events, self.worlds = collections.Counter(), collections.Counter()
+        self.slowest = []
+        self.failed = 0
+
+    def add(self, history, processes):
+        self.events += history.counts
+        self.worlds[f"keys: {type(history.world.kind).__name__}"] += 1
+        self.worlds[f"vectors: {history.world.form}"] += 1
+        self.worlds[f"journal at the end: {history.world.journal}"] += 1
+        for process in processes:
+            counts, looks, slow = process.call("report")
+            self.changes += counts
+            self.looks += looks
+            self.slowest = sorted(self.slowest + slow, reverse=True)[:5]
+
+    def print(self, seed, n_worlds, seconds):
+        operations = sum(self.changes.values()) + sum(self.events.values())
+        refused = sum(n for what, n in self.changes.items() if what.endswith("(refused)"))
+        print_counts("changes", self.changes)
+        print_counts("events", self.events)
+        print_counts("searches", self.looks)
+        print_counts("worlds", self.worlds)
+        print("# searches that took most processor time, and how long they took")
+        for took, wall, what in self.slowest:
+            print(f"#   {1000 * took:>8.1f} ms {1000 * wall:>8.1f} ms  {what}")
+        print(f"# seed {seed}: {operations:,} operations ({refused:,} of them refused by a "
+              f"constraint), {n_worlds} worlds, {self.failed} differences, {seconds:.0f} s")
+
+
+def run_world(number, arguments, report):
+    folder = Path(tempfile.mkdtemp(prefix="annex-model-"))
+    processes, stop = start(arguments.processes)
+    history = History(number, arguments.seed, processes, stop, folder)
+    name = f"world {number} of seed {arguments.seed}: {history.world}"
+    began = time.time()
+    try:
+        history.run()
+        report.add(history, processes)
+        shutil.rmtree(folder)
+        print(f"ok {number + 1} - {name} ({time.time() - began:.1f} s)", flush=True)
+    except Difference as difference:
+        report.failed += 1
+        print(f"not ok {number + 1} - {name}")
+        print(f"#   after {history.done} operations: {difference}")
+        print(f"#   last: {'; '.join(history.log)}\n#   kept: {folder}", flush=True)
+    for process in processes:
+        process.process.kill()
+        process.process.join()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=int(os.environ.get("ANNEX_SEED", "1")))
-    parser.add_argument("--operations", type=int, default=10000)
+    parser.add_argument("--operations", type=int, default=10000, help="about so many")
     parser.add_argument("--processes", type=int, default=6, help="two writers, the rest readers")
     parser.add_argument("--world", type=int, help="only this one")
     arguments = parser.parse_args()
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="annex-model-cache-")
-    worlds = range(max(1, round(arguments.operations / WORLD_OPERATIONS)))
+    worlds = range(max(1, math.ceil(arguments.operations / WORLD_OPERATIONS)))
     if arguments.world is not None:
         worlds = [arguments.world]
-    changes, events, slowest, described, failed = (collections.Counter(), collections.Counter(), [],
-                                                   collections.Counter(), 0)
-    operations = 0
-    begun = time.time()
-    print(f"1..{len(worlds)}", flush=True)
-    for number in worlds:
-        folder = Path(tempfile.mkdtemp(prefix="annex-model-"))
-        processes, stop = start(arguments.processes)
-        history = History(number, arguments.seed, processes, stop, folder)
-        name = f"world {number} of seed {arguments.seed}: {history.world}"
-        began = time.time()
-        try:
-            history.run()
-            print(f"ok {number + 1} - {name} ({time.time() - began:.1f} s)", flush=True)
-            for process in processes:
-                counts, slow = process.call("report")
-                changes += counts
-                slowest += slow
-        except Difference as difference:
-            failed += 1
-            print(f"not ok {number + 1} - {name}")
-            print(f"#   after {history.done} operations: {difference}")
-            print(f"#   last: {'; '.join(history.log)}\n#   kept: {folder}", flush=True)
-        operations += history.done
-        events += history.counts
-        described[f"keys: {type(history.world.kind).__name__}"] += 1
-        described[f"vectors: {history.world.form}"] += 1
-        for process in processes:
-            process.process.kill()
-            process.process.join()
-        if not failed:
-            shutil.rmtree(folder)
-    print_counts("changes and searches", changes)
-    print_counts("events", events)
-    print_counts("worlds", described)
-    print("# searches that took most processor time, and how long they took")
-    for took, wall, what in sorted(slowest, reverse=True)[:5]:
-        print(f"#   {1000 * took:>8.1f} ms {1000 * wall:>8.1f} ms  {what}")
-    shutil.rmtree(os.environ["XDG_CACHE_HOME"])
-    print(f"# seed {arguments.seed}: {operations:,} operations, {len(worlds)} worlds, "
-          f"{failed} differences, {time.time() - begun:.0f} s")
-    return 1 if failed else 0
+    report, began = Report(), time.time()
+    with tempfile.TemporaryDirectory(prefix="annex-model-cache-") as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        print(f"1..{len(worlds)}", flush=True)
+        for number in worlds:
+            run_world(number, arguments, report)
+    report.print(arguments.seed, len(worlds), time.time() - began)
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ class Worker:
         self.clear()
 
     def clear(self):
-        self.counts = collections.Counter()
+        self.counts = collections.Counter()  # operations
+        self.looks = collections.Counter()
         self.slowest = []
 
     def open(self, path, annex, recursive, wait_s=5):
@@ -135,7 +136,7 @@ class Worker:
                 return self.scalar("SELECT annex_create(?, ?, ?, ?)", arguments) and None
             except sqlite3.OperationalError as error:
                 why = str(error)
-                self.counts["create refused: bad row"] += 1
+                self.looks["create refused: bad row"] += 1
             truth = Truth(self.db, index)
             good = set(truth.keys)
             bad = [row[:-1] for row in truth.all_rows
@@ -153,7 +154,7 @@ class Worker:
         except sqlite3.Error as error:
             text = str(error)
             if verb == "annex_check" and any(words in text for words in CHECK_FINDS):
-                self.counts["annex_check finds fault"] += 1
+                self.looks["annex_check finds fault"] += 1
                 return None
             return f"{verb}: {text}"
         self.counts[verb] += 1
@@ -164,14 +165,14 @@ class Worker:
     def begin(self, indexes):
         self.db.execute("BEGIN")
         self.kept = indexes
-        self.counts["snapshots"] += 1
+        self.looks["snapshots"] += 1
         return self.check(indexes, 1)
 
     def end(self):
         self.db.execute("COMMIT")
 
     def check_snapshot(self, seed):
-        self.counts["answers from old snapshots"] += 1
+        self.looks["answers from old snapshots"] += 1
         return self.check(self.kept, seed)
 
     def refused_in_snapshot(self, name):
@@ -195,9 +196,9 @@ class Worker:
             (index["name"], *more, options, *keys)).fetchall()
         wall, took = time.perf_counter() - start[0], time.process_time() - start[1]
         plan = rows[0][-1] if rows else ""
-        self.counts["searches"] += 1
-        self.counts["searches of a stale index"] += "stale" in plan
-        self.counts["rows compared"] += len(rows)
+        self.looks["searches"] += 1
+        self.looks["searches of a stale index"] += "stale" in plan
+        self.looks["rows compared"] += len(rows)
         if len(self.slowest) < 5 or took > self.slowest[-1][0]:
             self.slowest.append((took, wall, f"{function}, {len(rows)} rows: {plan}"))
             self.slowest = sorted(self.slowest, reverse=True)[:5]
@@ -326,7 +327,7 @@ class Worker:
                 self.retry(lambda: self.scalar("SELECT annex_sync(?)",
                                                (rng.choice(indexes)["name"],)))
                 self.counts["annex_sync"] += 1
-        self.counts["checks while others write"] += checked
+        self.looks["checks while others write"] += checked
         return None
 
     def free_snapshot(self, indexes, rng):
@@ -355,7 +356,7 @@ class Worker:
                 locked = any(word in str(error) for word in BUSY)
                 if not locked or time.monotonic() > deadline:
                     raise
-                self.counts["busy"] += 1
+                self.looks["busy"] += 1
                 time.sleep(0.002)
 
 
@@ -368,7 +369,7 @@ def serve(pipe, extension, stop):
         except EOFError:
             return
         if method == "report":
-            pipe.send(((worker.counts, worker.slowest), None))
+            pipe.send(((worker.counts, worker.looks, worker.slowest), None))
             worker.clear()
             continue
         try:
