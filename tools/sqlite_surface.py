@@ -126,6 +126,42 @@ def limit_and_offset(p):
 
 
 @step
+def stream_without_k(p):
+    sql = "SELECT key FROM annex_search('idx', ?1) "
+    for tail, part in (("", slice(None)), ("LIMIT 40", slice(40)),
+                       ("LIMIT 7 OFFSET 90", slice(90, 97)),
+                       ("ORDER BY distance LIMIT 3 OFFSET 2", slice(2, 5)),
+                       ("ORDER BY distance, key LIMIT 3 OFFSET 2", slice(2, 5))):
+        same(p.keys(sql + tail, (blob(p.query),)), p.nearest(5000)[part])
+    german = [key for key in p.nearest(5000) if p.rows[key][1] == "de"]
+    same(p.keys("SELECT s.key FROM annex_search('idx', ?1) AS s JOIN docs AS d ON d.id = s.key"
+                " WHERE d.lang = 'de' LIMIT 12", (blob(p.query),)), german[:12])
+    last = p.nearest(10)[9]
+    same(p.keys(sql + "WHERE distance > ?2 LIMIT 5", (blob(p.query), p.keys(
+        "SELECT distance FROM annex_search('idx', ?1) WHERE key = ?2",
+        (blob(p.query), last))[0])), p.nearest(15)[10:])
+
+
+@step
+def options_of_a_search(p):
+    same(p.run("SELECT count(*), min(complete) FROM annex_search('idx', ?1, 5,"
+               " '{\"max_scan\":1000000,\"timeout_ms\":60000}')", (blob(p.query),)), [(5, 1)])
+    found = p.search("6, '{\"mmr\":0.5}'")
+    same(found[0], p.nearest(1)[0])
+    same(len(set(found)), 6)
+    groups = p.search("5, '{\"group\":\"lang\"}'")
+    same(sorted(p.rows[key][1] for key in groups), ["de", "en"])
+
+
+@step
+def status_and_faiss_functions(p):
+    same(p.keys("SELECT annex_status('idx')")[0][:5], "fresh")
+    same(p.keys("SELECT faiss_decode(faiss_encode('[1.5, 2]'))"), ["[1.5, 2.0]"])
+    found = json.loads(p.keys("SELECT faiss_agg(id, v, ?1, 3) FROM docs", (blob(p.query),))[0])
+    same([int(key) for key in found], p.nearest(3))
+
+
+@step
 def filter_in_list_and_subquery(p):
     german = lambda key: p.rows[key][1] == "de"  # noqa: E731
     same(p.search("10", "WHERE key IN (SELECT id FROM docs WHERE lang = 'de')"),
