@@ -2,6 +2,7 @@
 many searches at once, views, triggers, and statements that write, also while rows are read."""
 
 import itertools
+import sqlite3
 
 import pytest
 
@@ -44,6 +45,30 @@ def test_left_join_with_a_limit__keeps_rows_without_a_vector(any_docs, db, query
     found = [key for key, d in got if d is not None]
     assert found == any_docs.nearest(query, N)
     assert len(got) - len(found) == N // 50
+
+
+@pytest.mark.parametrize("join", ["RIGHT", "FULL"])
+def test_outer_join__keeps_the_rows_of_the_other_side(any_docs, db, query, join):
+    if sqlite3.sqlite_version_info < (3, 39):
+        pytest.skip("SQLite has these joins since 3.39")
+    sql = (f"SELECT s.key, d.id FROM annex_search('docs_idx', ?) AS s {join} JOIN"
+           " (SELECT id FROM docs WHERE id % 2 UNION ALL SELECT -1) AS d ON d.id = s.key")
+    got = set(db.execute(sql, [query.tobytes()]).fetchall())
+    odd = {key for (key,) in db.execute("SELECT id FROM docs WHERE id % 2")}
+    want = {(key if key in any_docs.vectors else None, key) for key in odd} | {(None, -1)}
+    if join == "FULL":
+        want |= {(key, None) for key in any_docs.vectors if key % 2 == 0}
+    assert got == want
+
+
+def test_join_of_two_searches__finds_what_is_near_to_both(any_docs, db):
+    one, two = any_docs.query(1), any_docs.query(2)
+    sql = ("SELECT a.key FROM annex_search('docs_idx', ?) AS a JOIN annex_search('docs_idx', ?) AS b"
+           " ON a.key = b.key WHERE a.distance < ? AND b.distance < ?")
+    near_one, near_two = any_docs.distances(one)[:501], any_docs.distances(two)[:801]
+    want = {key for key, _ in near_one[:-1]} & {key for key, _ in near_two[:-1]}
+    limits = [(near[-1][1] + near[-2][1]) / 2 for near in (near_one, near_two)]
+    assert set(keys(db, sql, one.tobytes(), two.tobytes(), *limits)) == want
 
 
 def test_join_without_order__finds_enough_rows(any_docs, db, query):
@@ -139,6 +164,10 @@ def test_compound_selects__combine_searches(db, docs):
         assert keys(db, sql, one.tobytes(), two.tobytes()) == sorted(want)[1:41]
     sql = (f"{part.format(1)} UNION ALL {part.format(2)}")
     assert keys(db, sql, one.tobytes(), two.tobytes()) == near[1] + near[2]
+    merged = ("SELECT key, distance FROM annex_search('docs_idx', ?1) UNION ALL"
+              " SELECT key, distance FROM annex_search('docs_idx', ?2) ORDER BY distance LIMIT 25")
+    both = sorted(docs.distances(one)[:25] + docs.distances(two)[:25], key=lambda row: row[1])
+    assert keys(db, merged, one.tobytes(), two.tobytes()) == [key for key, _ in both[:25]]
     direct = ("SELECT key FROM annex_search('docs_idx', ?1) UNION ALL"
               " SELECT key FROM annex_search('docs_idx', ?2) LIMIT 10 OFFSET 583")
     assert keys(db, direct, one.tobytes(), two.tobytes()) == (
