@@ -6,8 +6,6 @@ import numpy
 
 from tables import ELEMENTS, quote
 
-RELATIVE, ABSOLUTE = 2e-5, 2e-5
-
 
 def rank(part):
     """Keys order as values of SQLite do under BINARY: numbers, text, blobs."""
@@ -102,8 +100,9 @@ class Truth:
         return dict(zip(self.keys, distances_to(self.matrix, query, self.index["metric"]).tolist()))
 
 
-def near(a, b):
-    return abs(a - b) <= ABSOLUTE + RELATIVE * abs(b)
+def slack(expected):
+    """How far rounding may take a distance: large terms of an inner product may cancel out."""
+    return 2e-5 + 1e-6 * max(map(abs, expected.values()), default=0)
 
 
 def difference(answer, expected, k):
@@ -121,10 +120,11 @@ def difference(answer, expected, k):
     if len(answer) != n:
         missing = sorted(set(expected) - set(keys), key=lambda key: (expected[key], order(key)))
         return f"answers {len(answer)} rows, not {n}; missing {missing[:3]}"
+    most = slack(expected)
     for (key, distance), right in zip(answer, sorted(expected.values())):
-        if not near(distance, expected[key]):
+        if abs(distance - expected[key]) > most:
             return f"says {key} is {distance} away, which is {expected[key]}"
-        if not near(distance, right):
+        if abs(distance - right) > most:
             return f"answers {key} at {distance} where one at {right} is next"
     sequence = [(distance, order(key)) for key, distance in answer]
     if sequence != sorted(sequence):

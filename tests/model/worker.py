@@ -12,7 +12,7 @@ import traceback
 
 from changes import Changes
 from tables import quote
-from truth import Truth, difference, order
+from truth import Truth, difference, order, slack
 
 EXACT = '{"effort":"exact"}'
 BUSY = ("locked", "busy")
@@ -267,7 +267,7 @@ class Worker:
     def check_within(self, index, rng, query, expected):
         """The limit is set into a gap, where rounding does not matter."""
         steps = sorted(set(expected.values()))
-        gaps = [(a + b) / 2 for a, b in zip(steps, steps[1:]) if b - a > 1e-3]
+        gaps = [(a + b) / 2 for a, b in zip(steps, steps[1:]) if b - a > 4 * slack(expected)]
         limit = rng.choice(gaps) if gaps else 1e9
         answer = self.ask(index, "annex_within", (query, limit))
         inside = {key: distance for key, distance in expected.items() if distance < limit}
