@@ -42,7 +42,7 @@ size_t faiss_number_write(double value, char text[FAISS_NUMBER_BYTES]);
 bool faiss_text_id(sqlite3_str *text, sqlite3_value *id, annex_error *error);
 #define FAISS_SHOWN_BYTES 64
 
-/* The id as a message shows it, shortened. */
+/* The id as a message shows it, shortened; `shown` is room for it. */
 const char *faiss_text_show(sqlite3_value *id, char shown[FAISS_SHOWN_BYTES]);
 /* The text becomes the result of the function; `text` is freed. */
 void faiss_text_result(sqlite3_context *context, sqlite3_str *text);

@@ -60,10 +60,8 @@ static bool text_add_string(sqlite3_str *text, sqlite3_value *id, annex_error *e
         int32_t character = text_take_character(&c, end);
 
         if (character < 0) {
-            char shown[FAISS_SHOWN_BYTES];
-
-            connection_refuse(error, "id %s is not valid UTF-8 and cannot be written as JSON",
-                              faiss_text_show(id, shown));
+            connection_refuse(error, "an id that is not valid UTF-8 cannot be written as JSON; use "
+                                     "hex(id)");
             return false;
         }
         text_escape(text, character);
@@ -94,43 +92,41 @@ bool faiss_text_id(sqlite3_str *text, sqlite3_value *id, annex_error *error)
     }
 }
 
-/* The text itself, cut between characters; as a blob where it is not valid UTF-8. */
-static void show_text(const unsigned char *text, int bytes, char shown[FAISS_SHOWN_BYTES])
+/* How many bytes of the text to show: whole characters only, and valid ones. */
+static int text_shown_bytes(const unsigned char *text, int bytes)
 {
-    enum { MOST_BYTES = 40, MOST_HEX = 20 };
-    const unsigned char *end = text + bytes;
+    enum { MOST_BYTES = 40 };
+    const unsigned char *end = text + (bytes < MOST_BYTES ? bytes : MOST_BYTES);
     const unsigned char *c = text;
-    const unsigned char *cut = text;
+    const unsigned char *shown = text;
 
-    while (c < end && c - text <= MOST_BYTES) {
-        cut = c;
-        if (text_take_character(&c, end) <= 0) {
-            int n = sqlite3_snprintf(4, shown, "x'") != NULL ? 2 : 0;
-
-            for (int i = 0; i < bytes && i < MOST_HEX; i++, n += 2) {
-                sqlite3_snprintf(3, shown + n, "%02x", text[i]);
-            }
-            sqlite3_snprintf(5, shown + n, bytes > MOST_HEX ? "...'" : "'");
-            return;
-        }
+    while (c < end && text_take_character(&c, end) > 0) {
+        shown = c;
     }
-    cut = c == end && c - text <= MOST_BYTES ? c : cut;
-    sqlite3_snprintf(FAISS_SHOWN_BYTES, shown, cut == end ? "'%.*s'" : "'%.*s...'",
-                     (int)(cut - text), text);
+    return (int)(shown - text);
 }
 
 const char *faiss_text_show(sqlite3_value *id, char shown[FAISS_SHOWN_BYTES])
 {
-    const unsigned char *text = sqlite3_value_text(id);
-    int bytes = sqlite3_value_bytes(id);
+    int type = sqlite3_value_type(id);
+    const unsigned char *text;
+    int bytes;
+    int n;
 
-    shown[0] = '\0';
-    if (sqlite3_value_type(id) == SQLITE_TEXT && text != NULL) {
-        show_text(text, bytes, shown);
-    } else {
-        sqlite3_snprintf(FAISS_SHOWN_BYTES, shown, "%s",
-                         text != NULL ? (const char *)text : "NULL");
+    if (type == SQLITE_NULL || type == SQLITE_BLOB) {
+        return type == SQLITE_NULL ? "NULL" : "(a blob)";
     }
+    text = sqlite3_value_text(id);
+    bytes = sqlite3_value_bytes(id);
+    if (text == NULL) {
+        return "(out of memory)";
+    }
+    n = text_shown_bytes(text, bytes);
+    sqlite3_snprintf(FAISS_SHOWN_BYTES, shown,
+                     type != SQLITE_TEXT ? "%.*s"
+                     : n == bytes        ? "'%.*s'"
+                                         : "'%.*s...'",
+                     n, text);
     return shown;
 }
 

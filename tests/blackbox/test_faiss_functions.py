@@ -308,6 +308,17 @@ def test_aggregated_row_that_is_no_vector__is_an_error_that_names_it(db, bad, re
     assert reason in refusal(db, "faiss_agg(id, embedding, ?, 1) FROM t", encode([1, 2]))
 
 
+@pytest.mark.parametrize("id, shown", [
+    ("NULL", "id NULL must"), ("-1.5", "id -1.5 must"), ("'it''s'", "id 'it's' must"),
+    ("x'4142'", "id (a blob) must"), ("CAST(x'41ff42' AS TEXT)", "id 'A...' must"),
+    ("printf('%.*c', 100, 'x')", "id '" + "x" * 40 + "...' must"),
+    ("'\U0001f600' || printf('%.*c', 39, '\u20ac')",
+     "id '\U0001f600" + "\u20ac" * 12 + "...' must"),
+])
+def test_id_of_any_kind__is_named_in_a_short_sentence(db, id, shown):
+    assert shown in refusal(db, f"faiss_agg({id}, NULL, x'00000000', 1)")
+
+
 @pytest.mark.parametrize("bad", [None, "[1, 2]", 5, b"12345"])
 def test_embedding_to_compare_with_that_is_no_vector__is_refused(db, bad):
     fill(db, [(1, [1, 2])])
