@@ -1,6 +1,6 @@
 /*
- * fuzz_faiss_functions.c - the input is JSON for faiss_encode, as text and as a blob; without its first byte
- * it is an id as well, text or a blob.
+ * fuzz_faiss_functions.c - the input is JSON for faiss_encode, as text and as a blob; without its
+ * first byte it is an id as well, and a blob for faiss_decode.
  *
  * What could be encoded must be decoded to JSON that gives the same blob, and both ways of input
  * must give one answer. An id that was written as JSON must be read back by SQLite, which ends text
