@@ -154,7 +154,7 @@ static annex_status log_drop_left(struct host *host, const struct host_log *log,
     bool row = true, stays = false;
     annex_status status = host_prepare(host, &statement, error,
                                        "SELECT name FROM %s.sqlite_schema "
-                                       "WHERE type = 'table' AND name GLOB ?1 || '_left_*'",
+                                       "WHERE type = 'table' AND instr(name, ?1 || '_left_') = 1",
                                        schema);
     TRY_CLEANUP(status);
     TRY_CLEANUP(host_bind_text(host, statement, 1, log->log, error));

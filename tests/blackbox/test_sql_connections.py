@@ -110,8 +110,19 @@ def keys_of(cursor):
     return [row[0] for row in cursor]
 
 
-@pytest.mark.parametrize("sql", ["SELECT annex_drop('docs_idx')", "DROP TABLE docs", "VACUUM"])
-def test_index_with_an_open_stream__is_not_pulled_away(connect, sql):
+def test_stream_of_an_index_that_is_dropped__ends_with_a_sentence(connect):
+    db = connect("docs.db")
+    docs = Docs(db, n=600).create_index()
+    stream = db.execute("SELECT key FROM annex_search('docs_idx', ?)",
+                        (docs.query(0).tobytes(),))
+    stream.fetchone()
+    db.execute("SELECT annex_drop('docs_idx')")
+    with pytest.raises(sqlite3.OperationalError, match="no index docs_idx"):
+        keys_of(stream)
+
+
+@pytest.mark.parametrize("sql", ["DROP TABLE docs", "VACUUM"])
+def test_table_with_an_open_stream__is_not_pulled_away(connect, sql):
     db = connect("docs.db")
     docs = Docs(db, n=600).create_index()
     stream = db.execute("SELECT key FROM annex_search('docs_idx', ?)",
