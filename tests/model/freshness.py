@@ -355,6 +355,17 @@ def rolled_back_rebuild(h):
         ("BEGIN", ()), (f"DELETE FROM {table}", ()), (f"DROP TABLE {table}", ()), ("ROLLBACK", ())])
 
 
+def rolled_back_schema_change(h):
+    """The number of the schema comes again, for another schema: one that lacks a trigger."""
+    table = quote(h.world.table)
+    h.annex.call("setup", [("BEGIN", ()), (f"ALTER TABLE {table} ADD COLUMN more", ())])
+    h.annex.must("check", h.world.spec(), h.rng.randrange(2 ** 32))
+    h.annex.call("setup", [("ROLLBACK", ())])
+    h.plain.call("drop_triggers", False, h.rng.randrange(99))
+    h.plain.must("write", [h.changes.one() for _ in range(10)], h.world.spec())
+    h.annex.must("check", h.world.spec(), h.rng.randrange(2 ** 32))
+
+
 def drop_trigger(h):
     h.rng.choice(h.writers).call("drop_triggers", h.rng.random() < 0.3, h.rng.randrange(99))
 
@@ -431,8 +442,8 @@ EVENTS = [sync] * 10 + 2 * [
     optimize, check, sync_in_old_snapshot, drop_trigger, rename_column, rebuild_table,
     rebuild_table, take_backup, restore_backup] + [
     list_indexes, integrity_check, vacuum, vacuum_into, rename_table, rename_table_and_back,
-    add_and_drop_column, rolled_back_rebuild, cut_log, lose_segments, delete_everything,
-    analyze_and_index, switch_journal, checkpoint, toggle_recursive_triggers,
+    add_and_drop_column, rolled_back_rebuild, rolled_back_schema_change, cut_log, lose_segments,
+    delete_everything, analyze_and_index, switch_journal, checkpoint, toggle_recursive_triggers,
     drop_and_create_index, drop_and_create_index_of_one_name, rename_index]
 
 
