@@ -4,10 +4,11 @@ Commit: two copies of one database, a plain table and the same table with an Ann
 same rows in turns, one transaction here and one there, from connections without Annex. The order
 within a turn alternates. For each journal mode, with one row and with 1,000 rows per transaction.
 
-Query: a reader with Annex searches until it is warm. Then another process without Annex inserts
-1,000 rows in one transaction, and the reader searches again: the first query has to read the
-changes, the second has them. Every trial starts from the same files. Then annex_sync is timed, and
-the queries after it.
+Query: a reader with Annex searches until it is warm, and once more after another process that wrote
+nothing (`idle`: what the pause alone costs). Then another process without Annex inserts 1,000 rows
+in one transaction, and the reader searches again: the first query has to read the changes, the
+second has them. Every trial starts from the same files. Then annex_sync is timed, and the queries
+after it.
 """
 
 import argparse
@@ -181,12 +182,14 @@ def timed_search(connection, blob, options):
 
 
 def query_trial(indexed, options, foreign, queries):
-    """Milliseconds before, first, second and later after foreign inserts, of sync, and after it."""
+    """Milliseconds before, after a process that wrote nothing, after one that wrote, and of sync."""
     copy = indexed.copy_to("reader")
     connection = connect_with(copy)
     connection.execute("PRAGMA journal_mode = WAL")
     searched = [timed_search(connection, blob, options) for blob in queries]
     before = searched[len(searched) // 2 :]
+    insert_elsewhere(copy.file, [])
+    idle, *_ = [timed_search(connection, blob, options) for blob in queries]
     insert_elsewhere(copy.file, foreign)
     first, second, *later = [timed_search(connection, blob, options) for blob in queries]
     start = time.perf_counter()
@@ -198,9 +201,9 @@ def query_trial(indexed, options, foreign, queries):
     connection.close()
     copy.file.unlink()
     return {
-        "before_ms": statistics.median(before), "first_ms": first, "second_ms": second,
-        "later_ms": statistics.median(later), "sync_ms": sync, "first_after_sync_ms": after_first,
-        "after_sync_ms": statistics.median(after),
+        "before_ms": statistics.median(before), "idle_ms": idle, "first_ms": first,
+        "second_ms": second, "later_ms": statistics.median(later), "sync_ms": sync,
+        "first_after_sync_ms": after_first, "after_sync_ms": statistics.median(after),
     }
 
 
@@ -216,8 +219,9 @@ def measure_queries(indexed, blobs, queries, arguments):
         median = {key: statistics.median(t[key] for t in trials) for key in trials[0]}
         answer[name] = {
             "median": median, "trials": trials,
-            "first_to_before": statistics.median(t["first_ms"] / t["before_ms"] for t in trials),
-            "second_to_before": statistics.median(t["second_ms"] / t["before_ms"] for t in trials),
+            **{f"{what}_to_{base}": statistics.median(
+                t[f"{what}_ms"] / t[f"{base}_ms"] for t in trials)
+               for what, base in (("first", "before"), ("first", "idle"), ("second", "before"))},
         }
     return answer
 
@@ -235,13 +239,15 @@ def print_table(result):
               f"{row['plain_median_us']:>10.1f}{row['indexed_median_us']:>10.1f}"
               f"{row['ratio_of_medians']:>7.2f}{row['plain_mean_us']:>12.1f}"
               f"{row['indexed_mean_us']:>10.1f}{row['ratio_of_means']:>7.2f}")
-    print(f"\n{'query, milliseconds':<20}{'before':>8}{'first':>8}{'second':>8}{'later':>8}"
-          f"{'first/before':>14}{'second/before':>15}{'sync':>9}{'after sync':>12}")
+    print(f"\n{'query, milliseconds':<20}{'before':>8}{'idle':>8}{'first':>8}{'second':>8}"
+          f"{'later':>8}{'first/before':>14}{'first/idle':>12}{'second/before':>15}{'sync':>8}"
+          f"{'after sync':>12}")
     for name, row in result["queries"].items():
         m = row["median"]
-        print(f"{'effort ' + name:<20}{m['before_ms']:>8.2f}{m['first_ms']:>8.2f}"
-              f"{m['second_ms']:>8.2f}{m['later_ms']:>8.2f}{row['first_to_before']:>14.2f}"
-              f"{row['second_to_before']:>15.2f}{m['sync_ms']:>9.1f}{m['after_sync_ms']:>12.2f}")
+        print(f"{'effort ' + name:<20}{m['before_ms']:>8.2f}{m['idle_ms']:>8.2f}"
+              f"{m['first_ms']:>8.2f}{m['second_ms']:>8.2f}{m['later_ms']:>8.2f}"
+              f"{row['first_to_before']:>14.2f}{row['first_to_idle']:>12.2f}"
+              f"{row['second_to_before']:>15.2f}{m['sync_ms']:>8.1f}{m['after_sync_ms']:>12.2f}")
 
 
 def parse_arguments():
