@@ -182,7 +182,7 @@ def timed_search(connection, blob, options):
 
 
 def query_trial(indexed, options, foreign, queries):
-    """Milliseconds before, after a process that wrote nothing, after one that wrote, and of sync."""
+    """Milliseconds before, after a process that wrote nothing, after one that wrote; of sync."""
     copy = indexed.copy_to("reader")
     connection = connect_with(copy)
     connection.execute("PRAGMA journal_mode = WAL")
