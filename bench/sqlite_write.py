@@ -232,17 +232,27 @@ def measure_queries(indexed, blobs, queries, arguments):
 def print_table(result):
     print(f"\nSQLite {sqlite3.sqlite_version}, {result['rows']:,} x {result['dimension']} f32 "
           f"({result['vectors']}), index: {result['index']['family']}")
+    if result["commits"]:
+        print_commits(result["commits"])
+    if result["queries"]:
+        print_queries(result["queries"])
+
+
+def print_commits(commits):
     print(f"\n{'commit, microseconds':<28}{'rows':>6}{'plain':>10}{'indexed':>10}{'ratio':>7}"
           f"{'plain mean':>12}{'indexed':>10}{'ratio':>7}")
-    for row in result["commits"]:
+    for row in commits:
         print(f"{row['journal']:<28}{row['rows_per_transaction']:>6,}"
               f"{row['plain_median_us']:>10.1f}{row['indexed_median_us']:>10.1f}"
               f"{row['ratio_of_medians']:>7.2f}{row['plain_mean_us']:>12.1f}"
               f"{row['indexed_mean_us']:>10.1f}{row['ratio_of_means']:>7.2f}")
+
+
+def print_queries(queries):
     print(f"\n{'query, milliseconds':<20}{'before':>8}{'idle':>8}{'first':>8}{'second':>8}"
           f"{'later':>8}{'first/before':>14}{'first/idle':>12}{'second/before':>15}{'sync':>8}"
           f"{'after sync':>12}")
-    for name, row in result["queries"].items():
+    for name, row in queries.items():
         m = row["median"]
         print(f"{'effort ' + name:<20}{m['before_ms']:>8.2f}{m['idle_ms']:>8.2f}"
               f"{m['first_ms']:>8.2f}{m['second_ms']:>8.2f}{m['later_ms']:>8.2f}"
