@@ -190,19 +190,6 @@ void *connection_kept(struct connection *connection)
     return connection->kept;
 }
 
-/* Since 3.41; the header may be older than the library. */
-#ifndef SQLITE_VTAB_USES_ALL_SCHEMAS
-#    define SQLITE_VTAB_USES_ALL_SCHEMAS 4
-#endif
-
-void connection_attach_table(struct connection *connection)
-{
-    connection_hold(connection);
-    if (sqlite3_libversion_number() >= 3041000) {
-        sqlite3_vtab_config(connection->handle, SQLITE_VTAB_USES_ALL_SCHEMAS);
-    }
-}
-
 void connection_detach_table(struct connection *connection)
 {
     connection_detach(connection);

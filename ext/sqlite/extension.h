@@ -38,16 +38,19 @@ void connection_release(void *connection);
  */
 annex_status connection_begin(struct connection *connection, annex_db **annex, annex_error *error);
 void connection_end(struct connection *connection);
-/* Whether sqlite3_interrupt was called, or a progress handler asks to stop. */
-bool connection_is_interrupted(struct connection *connection);
-/* To be called in xConnect and xDisconnect of each table. The second closes the annex_db. */
-void connection_attach_table(struct connection *connection);
+/*
+ * To be called in xDisconnect of each table, whose xConnect has called connection_hold. Closes the
+ * annex_db.
+ */
 void connection_detach_table(struct connection *connection);
 /* Between the two the annex_db stays: a cursor uses something of it. */
 void connection_enter(struct connection *connection);
 void connection_leave(struct connection *connection);
 
-/* Gives progress handlers their turn. For long work between connection_begin and connection_end. */
+/*
+ * Whether sqlite3_interrupt was called, or a progress handler, which gets its turn here, asks to
+ * stop. For long work between connection_begin and connection_end.
+ */
 bool connection_is_interrupted(struct connection *connection);
 /* Keeps something, freed with the annex_db; between connection_begin and connection_end. */
 void connection_keep(struct connection *connection, void *kept, void (*free_kept)(void *kept));

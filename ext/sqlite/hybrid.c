@@ -60,7 +60,7 @@ static int hybrid_connect(sqlite3 *handle, void *connection, int n, const char *
     }
     *hybrid = (struct hybrid_table){.handle = handle, .connection = connection};
     *table = &hybrid->base;
-    connection_attach_table(connection);
+    connection_hold(connection);
     return SQLITE_OK;
 }
 

@@ -46,7 +46,7 @@ static int indexes_connect(sqlite3 *handle, void *connection, int n, const char 
     }
     *indexes = (struct indexes_table){.connection = connection};
     *table = &indexes->base;
-    connection_attach_table(connection);
+    connection_hold(connection);
     return SQLITE_OK;
 }
 

@@ -45,7 +45,7 @@ static int search_connect_as(sqlite3 *handle, struct connection *connection, boo
     }
     *search = (struct search_table){.connection = connection, .within = within};
     *table = &search->base;
-    connection_attach_table(connection);
+    connection_hold(connection);
     return SQLITE_OK;
 }
 

@@ -20,6 +20,9 @@
  *   3. A part begins behind a place, not at a number: what is written while rows are read may be
  *      found or not, and nothing else moves.
  *   4. A search that is cut (max_scan, timeout_ms) is the last one.
+ *   5. All searches see one snapshot, but for what their own connection writes: SQLite keeps a read
+ *      transaction, of attached databases too, until the last statement of the connection ends, and
+ *      the one that reads these rows has not ended.
  */
 #include <math.h>
 #include <string.h>

@@ -383,7 +383,6 @@ static int table_open(sqlite3 *handle, struct connection *connection, int n,
         return connection_code(status);
     }
     sqlite3_vtab_config(handle, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1);
-    /* Not connection_attach_table: every write would lock all attached databases for writing. */
     connection_hold(connection);
     *base = &table->base;
     return SQLITE_OK;

@@ -141,6 +141,38 @@ def test_attached_database__may_have_the_same_names(connect, tmp_path):
         db.execute("SELECT * FROM annex_search('docs_idx', '[1]')")
 
 
+def test_attached_database__rows_read_in_parts_come_from_one_snapshot(connect, tmp_path):
+    db, plain = connect("docs.db"), connect("other.db", extension=False)
+    plain.execute("PRAGMA journal_mode = wal")
+    db.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
+    Docs(db, n=300, seed=9, schema="other")
+    db.execute("SELECT annex_create('other.idx', 'other.docs', 'embedding')")
+    query = db.execute("SELECT embedding FROM other.docs WHERE id = 1").fetchone()[0]
+    sql = "SELECT key FROM annex_search('other.idx', ?)"
+    expected = keys(db, sql, query)
+    rows = db.execute(sql, (query,))
+    first = [rows.fetchone()[0] for _ in range(3)]
+    plain.execute("DELETE FROM docs WHERE id % 2 = 0")
+    plain.execute("INSERT INTO docs(embedding) SELECT embedding FROM docs")
+    assert first + [key for key, in rows] == expected
+    assert keys(db, sql, query) != expected
+
+
+def test_attached_read_only_database__is_searched_by_statements_that_write(connect, tmp_path):
+    db = connect("docs.db")
+    docs = live(db)
+    db.close()
+    other = connect(f"file:{tmp_path / 'else.db'}", uri=True)
+    other.execute("ATTACH ? AS archive", (f"file:{tmp_path / 'docs.db'}?mode=ro",))
+    query = docs.query(1)
+    for k in ("", ", 5"):
+        sql = f"SELECT key, distance FROM annex_search('docs_idx', ?{k})"
+        other.execute(f"CREATE TABLE found AS {sql}", (query,))
+        found = other.execute("SELECT * FROM found").fetchall()
+        assert found == other.execute(sql, (query,)).fetchall()
+        other.execute("DROP TABLE found")
+
+
 def test_database_attached_under_another_name__is_the_same_index(connect, tmp_path):
     db = connect("docs.db")
     docs = live(db)
