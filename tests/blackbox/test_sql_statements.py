@@ -64,7 +64,8 @@ def test_outer_join__keeps_the_rows_of_the_other_side(any_docs, db, query, join)
 def test_join_of_two_searches__finds_what_is_near_to_both(any_docs, db):
     one, two = any_docs.query(1), any_docs.query(2)
     sql = ("SELECT a.key FROM annex_search('docs_idx', ?) AS a"
-           " JOIN annex_search('docs_idx', ?) AS b ON a.key = b.key WHERE a.distance < ? AND b.distance < ?")
+           " JOIN annex_search('docs_idx', ?) AS b ON a.key = b.key"
+           " WHERE a.distance < ? AND b.distance < ?")
     near_one, near_two = any_docs.distances(one)[:501], any_docs.distances(two)[:801]
     want = {key for key, _ in near_one[:-1]} & {key for key, _ in near_two[:-1]}
     limits = [(near[-1][1] + near[-2][1]) / 2 for near in (near_one, near_two)]
