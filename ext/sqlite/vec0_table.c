@@ -319,14 +319,14 @@ static annex_status table_create_all(struct vec0_table *table, annex_error *erro
     return status;
 }
 
-/* Whether the shadow tables are those of sqlite-vec. */
+/* Whether there are shadow tables of sqlite-vec. A table t_rows beside them is somebody else's. */
 static annex_status table_is_foreign(struct vec0_table *table, bool *foreign, annex_error *error)
 {
     sqlite3_stmt *statement;
     annex_status status = statement_prepare(
         table->handle, &statement, error,
-        "SELECT 1 FROM \"%w\".sqlite_schema WHERE name = '%q_chunks' COLLATE NOCASE AND NOT EXISTS"
-        "(SELECT 1 FROM \"%w\".sqlite_schema WHERE name = '%q_rows' COLLATE NOCASE)",
+        "SELECT 1 FROM \"%w\".sqlite_schema WHERE name = '%q_chunks' COLLATE NOCASE AND EXISTS"
+        "(SELECT 1 FROM \"%w\".sqlite_schema WHERE name = '%q_rowids' COLLATE NOCASE)",
         table->schema, table->name, table->schema, table->name);
 
     *foreign = false;

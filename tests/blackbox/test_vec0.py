@@ -3,7 +3,9 @@
 tools/vec_tests.py runs sqlite-vec's own tests; here is what they lack, and what is meant to differ:
 OFFSET, any k, conditions of any kind."""
 
+import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +116,18 @@ def test_a_table_of_sqlite_vec_itself_is_refused_with_the_way_out(connect):
     db = connect("a.db", entry_point=VEC)
     message = refusal(db, "SELECT * FROM v")
     assert "made by sqlite-vec" in message and "annex_import" in message
+
+
+def test_rows_of_another_table_are_not_taken_for_those_of_a_table_of_sqlite_vec(connect, tmp_path):
+    """sqlite-vec has no t_rows: a table of this name beside its own is the user's."""
+    shutil.copy(Path(__file__).parent.parent / "fixtures" / "vec0.db", tmp_path / "old.db")
+    db = connect("old.db", entry_point=VEC)
+    db.execute("CREATE TABLE plain_rows(rowid INTEGER PRIMARY KEY, emb BLOB)")
+    db.execute("INSERT INTO plain_rows VALUES (1, zeroblob(24))")
+    for sql in ("SELECT count(*) FROM plain", "DELETE FROM plain", "DROP TABLE plain"):
+        with pytest.raises(sqlite3.OperationalError, match="made by sqlite-vec"):
+            db.execute(sql).fetchall()
+    assert db.execute("SELECT count(*) FROM plain_rows").fetchone() == (1,)
 
 
 # ---- Neighbours ----------------------------------------------------------------------------------
