@@ -4,7 +4,7 @@
  * Whatever it says, names lie inside it, columns are counted right and have a size; and what was
  * not understood is pointed at.
  */
-#include "sqlite/import_declaration.h"
+#include "sqlite/import/import_declaration.h"
 #include "support.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

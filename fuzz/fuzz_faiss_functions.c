@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "sqlite/faiss.h"
+#include "sqlite/faiss/faiss.h"
 #include "support.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -2,7 +2,7 @@
  * fuzz_faiss_index.c - the input is a serialised FAISS index, as annex_import finds it in a vss0
  * table. Its vectors lie inside the input, and there are as many as it says.
  */
-#include "sqlite/import_faiss.h"
+#include "sqlite/import/import_faiss.h"
 #include "support.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

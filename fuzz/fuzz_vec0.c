@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "sqlite/vec0.h"
+#include "sqlite/vec/vec0.h"
 #include "support.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -13,7 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 struct connection {
     sqlite3 *handle;

@@ -4,7 +4,7 @@
  * SQLite hands the arguments of a module over as they were written, divided by commas: a comma in
  * quotes, in a comment or between parentheses divides nothing.
  */
-#include "declaration.h"
+#include "sqlite/declaration.h"
 
 static bool declaration_is_space(char c)
 {

@@ -11,8 +11,8 @@
  *     what the connection may read. They are neither: views may use them as long as the schema is
  *     trusted, because a search may write to the cache of segments.
  */
-#include "extension.h"
-#include "faiss.h"
+#include "sqlite/extension.h"
+#include "sqlite/faiss/faiss.h"
 
 #undef SQLITE_EXTENSION_INIT3
 SQLITE_EXTENSION_INIT1

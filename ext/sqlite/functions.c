@@ -8,7 +8,7 @@
  */
 #include <string.h>
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 bool function_text(sqlite3_value *argument, const char *what, const char **text, annex_error *error)
 {

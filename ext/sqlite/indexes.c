@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 static const char indexes_declaration[] =
     "CREATE TABLE x(name TEXT, schema TEXT, \"table\" TEXT, \"column\" TEXT, keys TEXT,"

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 static int keylist_grow(struct keylist *list)
 {

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 static struct operand *operand_new(size_t n, size_t bytes, bool is_text, annex_error *error)
 {

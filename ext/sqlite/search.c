@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "search.h"
-#include "stream.h"
+#include "sqlite/search.h"
+#include "sqlite/stream.h"
 
 struct search_cursor {
     sqlite3_vtab_cursor base;

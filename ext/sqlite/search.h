@@ -5,7 +5,7 @@
 #ifndef ANNEX_EXT_SEARCH_H
 #define ANNEX_EXT_SEARCH_H
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 enum {
     COLUMN_KEY = 0, /* and three more */

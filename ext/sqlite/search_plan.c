@@ -17,7 +17,7 @@
  *      searches once and looks up the rows of other tables by key, not the other way round. That
  *      holds for a search for one key as well: there may be more of them than SQLite believes.
  */
-#include "search.h"
+#include "sqlite/search.h"
 
 /* Rows that SQLite is told to expect when nothing is known. */
 #define PLAN_MANY_ROWS 100000

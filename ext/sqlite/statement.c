@@ -1,7 +1,7 @@
 /*
  * statement.c - SQL that the extension itself runs: prepared, stepped, its errors.
  */
-#include "statement.h"
+#include "sqlite/statement.h"
 
 #include <stdarg.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #ifndef ANNEX_STATEMENT_H
 #define ANNEX_STATEMENT_H
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 /* *statement is NULL on error. Ended by sqlite3_finalize. */
 annex_status statement_prepare(sqlite3 *handle, sqlite3_stmt **statement, annex_error *error,

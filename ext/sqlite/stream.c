@@ -27,7 +27,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "stream.h"
+#include "sqlite/stream.h"
 
 enum {
     STREAM_LEAST_ROWS = 16, /* of the first search, when nothing is known */

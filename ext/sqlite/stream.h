@@ -4,7 +4,7 @@
 #ifndef ANNEX_STREAM_H
 #define ANNEX_STREAM_H
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 /* Searches with an index that may miss rows are made wider up to so many rows. */
 #define STREAM_MOST_NEAR 1024

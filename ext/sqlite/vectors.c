@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "extension.h"
+#include "sqlite/extension.h"
 
 /* The format of blobs that an optional last argument names; f32 when it is left out. */
 static bool vectors_read_format(bool given, sqlite3_value *argument, annex_format *format,

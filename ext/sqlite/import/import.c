@@ -1,0 +1,363 @@
+/*
+ * import.c - annex_import(from, to[, options]): a vec0 table of sqlite-vec or a vss0 table of
+ * sqlite-vss becomes an ordinary table with an Annex index for each vector column.
+ *
+ * Invariants
+ *   1. Neither extension is needed: their shadow tables are read, which are ordinary tables.
+ *   2. All or nothing: a savepoint around everything. The old table is never written to.
+ *   3. Nothing of the old table is believed: counts, places and lengths are checked, and what
+ *      contradicts itself is an error that names the place.
+ */
+#include <string.h>
+
+#include "sqlite/import/import.h"
+#include "sqlite/statement.h"
+
+/* ---- What the two kinds share -----------------------------------------------------------------*/
+
+annex_status import_prepare_shadow(struct import *import, const char *columns, const char *suffix,
+                                   const char *condition, sqlite3_stmt **statement,
+                                   annex_error *error)
+{
+    annex_error why = {ANNEX_OK, ""};
+    annex_status status =
+        statement_prepare(import->handle, statement, &why, "SELECT %s FROM \"%w\".\"%w%w\" %s",
+                          columns, import->schema, import->table, suffix, condition);
+
+    if (status != ANNEX_OK) {
+        connection_refuse(error,
+                          "%s cannot be read, its content is missing or of another version: "
+                          "%s",
+                          import->table, why.message);
+        error->status = status;
+    }
+    return status;
+}
+
+annex_status import_prepare(struct import *import, char *sql, sqlite3_stmt **statement,
+                            annex_error *error)
+{
+    annex_status status = ANNEX_NOMEM;
+
+    *statement = NULL;
+    if (sql == NULL) {
+        return statement_nomem(error);
+    }
+    status = statement_prepare(import->handle, statement, error, "%s", sql);
+    sqlite3_free(sql);
+    return status;
+}
+
+annex_status import_write(struct import *import, sqlite3_stmt *statement, annex_error *error)
+{
+    annex_error why = {ANNEX_OK, ""};
+    bool row;
+    annex_status status = statement_step(statement, &row, &why);
+
+    sqlite3_reset(statement);
+    if (status != ANNEX_OK) {
+        connection_refuse(error, "a row of %s cannot be written to %s: %s", import->table,
+                          import->target, why.message);
+        error->status = status;
+    }
+    return status;
+}
+
+/* ---- The old table ----------------------------------------------------------------------------*/
+
+static annex_status import_refuse_declaration(struct import *import, annex_error *error)
+{
+    const struct piece *unread = &import->declaration.unread;
+
+    if (unread->bytes == 0) {
+        connection_refuse(error,
+                          "%s is not a vec0 or vss0 table; an ordinary table needs no import: "
+                          "annex_create makes an index of its column",
+                          import->table);
+    } else {
+        connection_refuse(error,
+                          "%s is declared with '%.*s', which Annex does not read; it reads the "
+                          "tables of sqlite-vec up to 0.1.9 and sqlite-vss: copy the rows with "
+                          "INSERT INTO ... SELECT",
+                          import->table, unread->bytes < 200 ? (int)unread->bytes : 200,
+                          unread->text);
+    }
+    error->status = ANNEX_UNSUPPORTED;
+    return error->status;
+}
+
+static annex_status import_find(struct import *import, const char *from, annex_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    const char *name = NULL;
+    bool row = false;
+    annex_status status =
+        statement_split(import->handle, from, "main", &import->schema, &name, error);
+
+    if (status == ANNEX_OK) {
+        status = statement_prepare(import->handle, &statement, error,
+                                   "SELECT name, coalesce(sql, '') FROM \"%w\".sqlite_schema"
+                                   " WHERE name = ?1 COLLATE NOCASE AND type = 'table'",
+                                   import->schema);
+    }
+    if (status == ANNEX_OK) {
+        status = statement_ask(statement, name, NULL, &row, error);
+    }
+    if (status == ANNEX_OK && !row) {
+        connection_refuse(error, "there is no table %s in schema %s", name, import->schema);
+        status = error->status = ANNEX_NOT_FOUND;
+    }
+    if (status == ANNEX_OK) {
+        status = statement_copy(statement, 0, &import->table, error);
+    }
+    if (status == ANNEX_OK) {
+        status = statement_copy(statement, 1, &import->sql, error);
+    }
+    sqlite3_finalize(statement);
+    if (status == ANNEX_OK &&
+        !import_declaration_read(import->sql, strlen(import->sql), &import->declaration)) {
+        status = import_refuse_declaration(import, error);
+    }
+    return status;
+}
+
+/* ---- The new table ----------------------------------------------------------------------------*/
+
+static const char *import_sql_type(const struct import_column *column)
+{
+    static const char *const types[] = {
+        [IMPORT_INTEGER] = "INTEGER", [IMPORT_REAL] = "REAL", [IMPORT_BOOLEAN] = "BOOLEAN",
+        [IMPORT_TEXT] = "TEXT",       [IMPORT_BLOB] = "BLOB", [IMPORT_F32] = "BLOB",
+        [IMPORT_I8] = "BLOB",         [IMPORT_BITS] = "BLOB",
+    };
+
+    return types[column->type];
+}
+
+static annex_status import_create_table(struct import *import, annex_error *error)
+{
+    const struct import_declaration *declaration = &import->declaration;
+    sqlite3_str *sql = sqlite3_str_new(import->handle);
+    annex_error why = {ANNEX_OK, ""};
+    sqlite3_stmt *statement = NULL;
+    annex_status status;
+
+    sqlite3_str_appendf(sql, "CREATE TABLE \"%w\".\"%w\"(", import->target_schema, import->target);
+    if (declaration->counts[IMPORT_KEY] == 0) {
+        sqlite3_str_appendall(sql, "rowid INTEGER PRIMARY KEY, ");
+    }
+    for (size_t i = 0; i < declaration->n; i++) {
+        const struct import_column *column = &declaration->columns[i];
+
+        sqlite3_str_appendf(sql, "%s\"%.*w\" %s%s", i > 0 ? ", " : "", (int)column->name.bytes,
+                            column->name.text, import_sql_type(column),
+                            column->kind != IMPORT_KEY       ? ""
+                            : column->type == IMPORT_INTEGER ? " PRIMARY KEY"
+                                                             : " PRIMARY KEY NOT NULL");
+    }
+    sqlite3_str_appendall(sql, ")");
+    status = import_prepare(import, sqlite3_str_finish(sql), &statement, &why);
+    if (status == ANNEX_OK) {
+        bool row;
+
+        status = statement_step(statement, &row, &why);
+    }
+    sqlite3_finalize(statement);
+    if (status != ANNEX_OK) {
+        connection_refuse(error, "%s cannot be made: %s", import->target, why.message);
+        error->status = status;
+    }
+    return status;
+}
+
+/* ---- Indexes ----------------------------------------------------------------------------------*/
+
+static const char *import_format(const struct import_column *column)
+{
+    return column->type == IMPORT_F32 ? "f32" : column->type == IMPORT_I8 ? "i8" : "bits";
+}
+
+/* What annex_create is told; what the caller says goes before what the declaration says. */
+static annex_status import_index_options(struct import *import, const struct import_column *column,
+                                         char **options, annex_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    annex_status status = statement_prepare(
+        import->handle, &statement, error,
+        "SELECT json_patch(json_object('metric', ?1, 'format', ?2, 'dimension', %lld), %Q)",
+        (long long)column->dimension, import->options == NULL ? "{}" : import->options);
+
+    *options = NULL;
+    if (status == ANNEX_OK) {
+        status = statement_ask(statement, column->metric, import_format(column), &row, error);
+        if (status == ANNEX_HOST) {
+            connection_refuse(error, "the options of annex_import are not a JSON object; they are "
+                                     "those of annex_create, {\"recall\": 0.99}");
+        }
+    }
+    if (status == ANNEX_OK && row) {
+        status = statement_copy(statement, 0, options, error);
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
+/* The names of indexes have no dots: what is in front of one is a schema. */
+static char *import_index_name(struct import *import, const struct import_column *column)
+{
+    char *name = sqlite3_mprintf("%s.%s_%.*s_idx", import->target_schema, import->target,
+                                 (int)column->name.bytes, column->name.text);
+
+    for (char *at = name == NULL ? NULL : name + strlen(import->target_schema) + 1;
+         at != NULL && *at != '\0'; at++) {
+        *at = *at == '.' ? '_' : *at;
+    }
+    return name;
+}
+
+static annex_status import_create_index(struct import *import, const struct import_column *column,
+                                        annex_error *error)
+{
+    char *options = NULL;
+    char *name = import_index_name(import, column);
+    char *table = sqlite3_mprintf("%s.%s", import->target_schema, import->target);
+    char *vector = sqlite3_mprintf("%.*s", (int)column->name.bytes, column->name.text);
+    annex_status status = import_index_options(import, column, &options, error);
+
+    if (status == ANNEX_OK && (name == NULL || table == NULL || vector == NULL)) {
+        status = statement_nomem(error);
+    }
+    if (status == ANNEX_OK) {
+        status = annex_db_create(import->annex, name, table, vector, options, error);
+    }
+    sqlite3_free(options);
+    sqlite3_free(name);
+    sqlite3_free(table);
+    sqlite3_free(vector);
+    return status;
+}
+
+/* {"rows":…,"columns":[…],"indexes":[…]}, and how many vectors were left out if there were any. */
+static annex_status import_describe(struct import *import, annex_error *error)
+{
+    sqlite3_str *sql = sqlite3_str_new(import->handle);
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    annex_status status;
+
+    sqlite3_str_appendf(
+        sql,
+        "SELECT json_patch(json_object('rows', %lld, 'columns', json_group_array(name), 'indexes',"
+        " json_group_array(replace(?1, '.', '_') || '_' || name || '_idx')"
+        " FILTER (WHERE name IN (NULL",
+        (long long)import->rows);
+    for (size_t i = 0; i < import->declaration.n; i++) {
+        const struct import_column *column = &import->declaration.columns[i];
+
+        if (column->kind == IMPORT_VECTOR) {
+            sqlite3_str_appendf(sql, ", %.*Q", (int)column->name.bytes, column->name.text);
+        }
+    }
+    sqlite3_str_appendf(sql,
+                        "))), CASE %lld WHEN 0 THEN '{}' ELSE json_object('skipped', %lld) END)"
+                        " FROM pragma_table_info(?1, ?2)",
+                        (long long)import->skipped, (long long)import->skipped);
+    status = import_prepare(import, sqlite3_str_finish(sql), &statement, error);
+    if (status == ANNEX_OK) {
+        status = statement_ask(statement, import->target, import->target_schema, &row, error);
+    }
+    if (status == ANNEX_OK && row) {
+        status = statement_copy(statement, 0, &import->report, error);
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static annex_status import_run(struct import *import, annex_error *error)
+{
+    const struct import_declaration *declaration = &import->declaration;
+    annex_status status = import_create_table(import, error);
+
+    if (status == ANNEX_OK) {
+        status =
+            declaration->is_vss ? import_vss0_copy(import, error) : import_vec0_copy(import, error);
+    }
+    for (size_t i = 0; status == ANNEX_OK && i < declaration->n; i++) {
+        if (declaration->columns[i].kind == IMPORT_VECTOR) {
+            status = import_create_index(import, &declaration->columns[i], error);
+        }
+    }
+    return status == ANNEX_OK ? import_describe(import, error) : status;
+}
+
+/* ---- The function -----------------------------------------------------------------------------*/
+
+static annex_status import_in_savepoint(struct import *import, annex_error *error)
+{
+    annex_error ignored;
+    annex_status status = statement_run(import->handle, error, "SAVEPOINT annex_import");
+
+    if (status != ANNEX_OK) {
+        return status;
+    }
+    status = import_run(import, error);
+    if (status == ANNEX_OK) {
+        status = statement_run(import->handle, error, "RELEASE annex_import");
+    }
+    if (status != ANNEX_OK && sqlite3_get_autocommit(import->handle) == 0) {
+        statement_run(import->handle, &ignored, "ROLLBACK TO annex_import");
+        statement_run(import->handle, &ignored, "RELEASE annex_import");
+    }
+    return status;
+}
+
+static annex_status import_call(sqlite3_context *context, struct import *import, const char *from,
+                                const char *to, annex_error *error)
+{
+    struct connection *connection = sqlite3_user_data(context);
+    annex_status status = import_find(import, from, error);
+
+    if (status == ANNEX_OK) {
+        status = statement_split(import->handle, to, import->schema, &import->target_schema,
+                                 &import->target, error);
+    }
+    if (status == ANNEX_OK) {
+        status = connection_begin(connection, &import->annex, error);
+    }
+    if (status == ANNEX_OK) {
+        status = import_in_savepoint(import, error);
+        connection_end(connection);
+    }
+    return status;
+}
+
+static void import_function(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct import import = {.handle = sqlite3_context_db_handle(context)};
+    const char *from = NULL;
+    const char *to = NULL;
+    annex_error error;
+    bool fails = !function_text(arguments[0], "name of the old table", &from, &error) ||
+                 !function_text(arguments[1], "name of the new table", &to, &error);
+
+    if (!fails && n == 3 && sqlite3_value_type(arguments[2]) != SQLITE_NULL) {
+        fails = !function_text(arguments[2], "options", &import.options, &error);
+    }
+    fails = fails || import_call(context, &import, from, to, &error) != ANNEX_OK;
+    if (fails) {
+        connection_fail_function(context, &error);
+        sqlite3_free(import.report);
+    } else {
+        sqlite3_result_text(context, import.report, -1, sqlite3_free);
+    }
+    sqlite3_free(import.schema);
+    sqlite3_free(import.table);
+    sqlite3_free(import.target_schema);
+    sqlite3_free(import.sql);
+}
+
+const struct function import_functions[] = {
+    {"annex_import", 2, 3, SQLITE_DIRECTONLY, import_function},
+    {NULL, 0, 0, 0, NULL},
+};

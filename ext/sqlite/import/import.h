@@ -1,0 +1,46 @@
+/*
+ * import.h - what the files of annex_import share.
+ */
+#ifndef ANNEX_IMPORT_H
+#define ANNEX_IMPORT_H
+
+#include "sqlite/extension.h"
+#include "sqlite/import/import_declaration.h"
+
+/* One call of annex_import. */
+struct import {
+    sqlite3 *handle;
+    annex_db *annex;
+    char *schema; /* of the virtual table */
+    char *table;
+    char *target_schema; /* of the new table */
+    const char *target;
+    const char *options;
+    char *sql; /* that declares the virtual table; names are pieces of it */
+    struct import_declaration declaration;
+    uint64_t rows;
+    uint64_t skipped; /* vectors of rows that there are not */
+    char *report;     /* JSON */
+};
+
+/*
+ * Both fill the new table, whose columns are those of the declaration behind a rowid. The error is
+ * a whole sentence.
+ */
+annex_status import_vec0_copy(struct import *import, annex_error *error);
+annex_status import_vss0_copy(struct import *import, annex_error *error);
+
+/*
+ * Prepares SQL in which the shadow table `suffix` stands as "%w"."%w%s". Says which table is not
+ * as it should be when that fails.
+ */
+annex_status import_prepare_shadow(struct import *import, const char *columns, const char *suffix,
+                                   const char *condition, sqlite3_stmt **statement,
+                                   annex_error *error);
+/* The INSERT or UPDATE of the new table in `sql`, which is freed. NULL: no memory. */
+annex_status import_prepare(struct import *import, char *sql, sqlite3_stmt **statement,
+                            annex_error *error);
+/* Steps a statement that yields no row and makes it ready for the next. */
+annex_status import_write(struct import *import, sqlite3_stmt *statement, annex_error *error);
+
+#endif
