@@ -417,14 +417,15 @@ static double store_recall(const annex_index_info *info, double wanted)
     return best;
 }
 
-annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
-                         annex_family family, annex_error *error)
+/* Builds into *temporary; in memory, with *temporary NULL, when there is no cache to write to. */
+static annex_status store_build_part(annex_db *db, struct catalog_index *index,
+                                     const annex_rows *rows, annex_family family,
+                                     struct catalog_part *part, struct arena *scratch,
+                                     const char **temporary, annex_error *error)
 {
     const struct definition *definition = &index->definition;
-    struct arena scratch = {&db->env, NULL};
-    struct catalog_part *part = NULL;
-    const char *temporary = NULL;
     annex_build_options options = ANNEX_BUILD_OPTIONS_INIT;
+    annex_error why = {ANNEX_OK, ""};
     options.metric = definition->metric;
     options.dimension = definition->dimension;
     options.key_kind = index->shape.integer ? ANNEX_KEY_INTEGER : ANNEX_KEY_BYTES;
@@ -433,15 +434,32 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     options.degree = definition->degree;
     options.effort = definition->effort;
     options.threads = definition->threads;
+    TRY(store_temporary(db, index, scratch, temporary, error));
+    annex_status status = annex_build(&db->env, &options, rows, *temporary, &part->index, &why);
+    bool refused = status == ANNEX_IO || status == ANNEX_FULL;
+    if (refused && *temporary != NULL && !definition->in_file) {
+        log_message(&db->env, ANNEX_LOG_INFO, "index %s is built in memory: %s", index->name,
+                    why.message);
+        *temporary = NULL;
+        return annex_build(&db->env, &options, rows, NULL, &part->index, error);
+    }
+    return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
+}
+
+annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
+                         annex_family family, annex_error *error)
+{
+    struct arena scratch = {&db->env, NULL};
+    struct catalog_part *part = NULL;
+    const char *temporary = NULL;
     annex_status status = store_add_part(index, &part, error);
     TRY_CLEANUP(status);
-    TRY_CLEANUP(store_temporary(db, index, &scratch, &temporary, error));
-    TRY_CLEANUP(annex_build(&db->env, &options, rows, temporary, &part->index, error));
+    TRY_CLEANUP(store_build_part(db, index, rows, family, part, &scratch, &temporary, error));
     annex_index_describe(part->index, &part->info);
     part->slots = part->info.slots;
     part->bytes = part->info.bytes;
     part->family = part->info.family == ANNEX_GRAPH ? "graph" : "flat";
-    part->recall = store_recall(&part->info, definition->recall);
+    part->recall = store_recall(&part->info, index->definition.recall);
     memcpy(part->content, part->info.content, sizeof part->content);
     index->n_parts++; /* from here on it is released with the index */
     TRY_CLEANUP(memory_new(&db->env, bitmap_words(part->slots), 8, &part->dead, error));

@@ -2,6 +2,9 @@
  * test_catalog_store.c - where the bytes of an index are: cache, database, files; schemas;
  * read-only databases.
  */
+#include <errno.h>
+
+#include "fault.h"
 #include "scene.h"
 
 static void cache__can_be_deleted_or_damaged_at_any_time(void **state)
@@ -27,6 +30,57 @@ static void cache__can_be_deleted_or_damaged_at_any_time(void **state)
     scene_reopen(scene);
     scene_compare_exact(scene, "id", "docs", 10);
     scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+}
+
+/* Creates, searches and syncs "idx" through `env`, and looks at the answers. */
+static void use_index(struct scene *scene, const annex_env *env)
+{
+    annex_db *db = NULL;
+    float query[DIMENSION] = {0};
+    annex_db_request request = scene_request(query, 10);
+    scene_vector(query);
+    scene_ok(scene, annex_db_open(env, scene->path, 0, &db, &scene->error));
+    scene_ok(scene, annex_db_create(db, "idx", "docs", "vec", NULL, &scene->error));
+    scene_compare(db, scene->plain, "id", "docs", &request, query);
+    scene_run_with_vector(scene, "INSERT INTO docs(vec) VALUES (?1)");
+    scene_ok(scene, annex_db_sync(db, "idx", NULL, &scene->error));
+    scene_compare(db, scene->plain, "id", "docs", &request, query);
+    annex_db_close(db);
+    scene_reopen(scene);
+    scene_compare(scene->db, scene->plain, "id", "docs", &request, query);
+    scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+    scene_ok(scene, annex_db_drop(scene->db, "idx", &scene->error));
+}
+
+static void cache_that_fails__costs_its_use_only(void **state)
+{
+    struct scene *scene = *state;
+    struct fault fault;
+    scene_docs(scene, 40);
+    fault_init(&fault, &scene->env);
+    for (int forever = 0; forever < 2; forever++) {
+        for (uint64_t n = 1; fault_loop(&fault, FAULT_IO, n, forever != 0); n++) {
+            fault.fail_errno = n % 2 != 0 ? ENOSPC : EIO;
+            use_index(scene, &fault.env);
+        }
+    }
+    fault_free(&fault);
+}
+
+static void no_place_for_a_cache__memory_serves(void **state)
+{
+    struct scene *scene = *state;
+    char path[128];
+    scene_docs(scene, 40);
+    scene_shell(scene, "touch file && ln -s nowhere link");
+    static const char *const places[] = {"file", "file/below", "missing/below", "link", "docs.db"};
+    for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
+        snprintf(path, sizeof path, "%s/%s", scene->folder, places[i]);
+        setenv("XDG_CACHE_HOME", path, 1);
+        use_index(scene, &scene->env);
+    }
+    setenv("XDG_CACHE_HOME", scene->folder, 1);
+    scene_shell(scene, "test ! -e annex && test ! -e missing && test ! -e nowhere");
 }
 
 static void damaged_chunks__cost_a_rebuild(void **state)
@@ -259,6 +313,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SCENE(cache__can_be_deleted_or_damaged_at_any_time),
+        SCENE(cache_that_fails__costs_its_use_only),
+        SCENE(no_place_for_a_cache__memory_serves),
         SCENE(damaged_chunks__cost_a_rebuild),
         SCENE(files_beside_the_database__are_used_and_removed),
         SCENE(files_of_rolled_back_work__are_swept),
