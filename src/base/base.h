@@ -80,8 +80,6 @@ annex_status buffer_reserve(const annex_env *env, struct buffer *buffer, size_t 
                             annex_error *error);
 annex_status buffer_append(const annex_env *env, struct buffer *buffer, const void *data,
                            size_t bytes, annex_error *error);
-annex_status buffer_printf(const annex_env *env, struct buffer *buffer, annex_error *error,
-                           const char *format, ...) __attribute__((format(printf, 4, 5)));
 void buffer_free(const annex_env *env, struct buffer *buffer);
 
 /* ---- bitmap (inline) -------------------------------------------------------------------------*/

@@ -5,8 +5,6 @@
  * block; a buffer that failed to grow is as it was.
  * Does not: remember sizes - the caller gives them back to memory_free.
  */
-#include <stdio.h>
-
 #include "base/base.h"
 
 #define MEMORY_ALIGNMENT 64
@@ -103,26 +101,6 @@ annex_status buffer_append(const annex_env *env, struct buffer *buffer, const vo
     }
     buffer->bytes += bytes;
     buffer->data[buffer->bytes] = '\0';
-    return ANNEX_OK;
-}
-
-annex_status buffer_printf(const annex_env *env, struct buffer *buffer, annex_error *error,
-                           const char *format, ...)
-{
-    va_list arguments;
-    int length;
-
-    va_start(arguments, format);
-    length = vsnprintf(NULL, 0, format, arguments);
-    va_end(arguments);
-    if (length < 0) {
-        return error_set(error, ANNEX_INTERNAL, "cannot format text with \"%s\"", format);
-    }
-    TRY(buffer_reserve(env, buffer, (size_t)length, error));
-    va_start(arguments, format);
-    vsnprintf(buffer->data + buffer->bytes, (size_t)length + 1, format, arguments);
-    va_end(arguments);
-    buffer->bytes += (size_t)length;
     return ANNEX_OK;
 }
 

@@ -112,7 +112,7 @@ static void shuffle_linked(struct builder *builder)
     }
 }
 
-annex_status build_link(struct builder *builder, annex_error *error)
+static annex_status build_link(struct builder *builder, annex_error *error)
 {
     const annex_env *env = &builder->env;
     struct link_options options = {.degree = builder->options.degree,

@@ -82,7 +82,6 @@ annex_status build_survey(struct builder *builder, annex_error *error);
 annex_status build_encode(struct builder *builder, annex_error *error);
 annex_status build_order(struct builder *builder, annex_error *error);
 annex_status build_find_same(struct builder *builder, annex_error *error);
-annex_status build_link(struct builder *builder, annex_error *error);
 annex_status build_calibrate(struct builder *builder, const struct graph *graph,
                              annex_error *error);
 
@@ -123,8 +122,5 @@ struct image {
  */
 annex_status emit_image(const struct image *image, const char *path, annex_index **index,
                         annex_error *error);
-/* Builds the key hash; ANNEX_INVALID naming a key that is there twice. */
-annex_status emit_key_hash(const annex_env *env, const struct image *image, uint32_t **hash,
-                           uint64_t *size, annex_error *error);
 
 #endif

@@ -5,8 +5,9 @@
 
 /* ---- key hash --------------------------------------------------------------------------------*/
 
-annex_status emit_key_hash(const annex_env *env, const struct image *image, uint32_t **hash,
-                           uint64_t *size, annex_error *error)
+/* ANNEX_INVALID naming a key that is there twice. */
+static annex_status emit_key_hash(const annex_env *env, const struct image *image, uint32_t **hash,
+                                  uint64_t *size, annex_error *error)
 {
     uint32_t n = (uint32_t)image->header.slots;
     /* A view with just enough for key_of. */

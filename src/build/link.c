@@ -83,8 +83,12 @@ static bool occluded(struct linker *linker, uint32_t candidate, float limit, flo
     return false;
 }
 
-uint32_t linker_prune(struct linker *linker, const walk_item *items, uint32_t n, uint32_t degree,
-                      uint32_t *chosen)
+/*
+ * Chooses neighbours of the row in linker->row among items[0..n) sorted; at most `degree`, written
+ * to chosen. Returns how many.
+ */
+static uint32_t linker_prune(struct linker *linker, const walk_item *items, uint32_t n,
+                             uint32_t degree, uint32_t *chosen)
 {
     float factor = prune_factor(linker);
     uint32_t count = 0;

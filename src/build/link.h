@@ -46,12 +46,6 @@ annex_status linker_new(const annex_env *env, const struct graph *graph,
                         const struct link_options *options, struct linker *linker,
                         annex_error *error);
 void linker_free(const annex_env *env, struct linker *linker);
-/*
- * Chooses neighbours of the row in linker->row among items[0..n) sorted; at most `degree`, written
- * to chosen. Returns how many.
- */
-uint32_t linker_prune(struct linker *linker, const walk_item *items, uint32_t n, uint32_t degree,
-                      uint32_t *chosen);
 /* Prunes ids[0..n) with their scores from one row into that row's `neighbours`. */
 void linker_choose(struct linker *linker, const uint32_t *ids, const float *scores, uint32_t n,
                    uint32_t *neighbours);

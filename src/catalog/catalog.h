@@ -140,7 +140,6 @@ enum vector_state vector_read(const struct vector_reader *reader, const annex_va
 /* A query: JSON text, or a blob in the column's format or f32. */
 annex_status vector_read_query(const struct vector_reader *reader, const annex_value *value,
                                void *vector, annex_error *error);
-bool vector_is_bits(annex_metric metric);
 
 #define VECTOR_SAMPLES 32
 /*
@@ -353,8 +352,6 @@ annex_status delta_count(annex_db *db, struct catalog_index *index, uint64_t *ro
                          annex_error *error);
 /* Appends the first row of a new log, and reads the last one as watermark. */
 annex_status log_begin(annex_db *db, struct catalog_index *index, annex_error *error);
-annex_status log_read_last(annex_db *db, const struct catalog_index *index, int64_t *seq,
-                           int64_t *nonce, bool *present, annex_error *error);
 /* Removes the rows before the watermark. */
 annex_status log_trim(annex_db *db, struct catalog_index *index, annex_error *error);
 
@@ -401,9 +398,9 @@ struct source_rows {
     struct source_fetch fetch;
     size_t next_key;
     bool finished;
-    bool again;              /* the row under the statement begins the next batch */
-    bool strict;             /* a bad row is an error; otherwise it is left out */
-    uint64_t rows, left_out; /* of this pass */
+    bool again;        /* the row under the statement begins the next batch */
+    bool strict;       /* a bad row is an error; otherwise it is left out */
+    uint64_t left_out; /* of this pass */
     char first_left_out[ANNEX_ERROR_BYTES];
     void *vectors; /* [batch_rows] */
     size_t batch_rows;

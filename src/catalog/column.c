@@ -9,11 +9,6 @@
 
 #include <math.h>
 
-bool vector_is_bits(annex_metric metric)
-{
-    return metric == ANNEX_HAMMING || metric == ANNEX_JACCARD;
-}
-
 annex_status vector_reader_open(const annex_env *env, const struct definition *definition,
                                 struct vector_reader *reader, annex_error *error)
 {
@@ -24,7 +19,7 @@ annex_status vector_reader_open(const annex_env *env, const struct definition *d
         .dimension = definition->dimension,
         .bytes = annex_vector_bytes(definition->metric, definition->dimension),
     };
-    return vector_is_bits(reader->metric)
+    return codec_is_bits(reader->metric)
                ? memory_new_raw(env, reader->dimension, sizeof(float), &reader->scratch, error)
                : ANNEX_OK;
 }
@@ -61,7 +56,7 @@ static size_t format_bytes(annex_format format, size_t n)
 static enum vector_state vector_read_json(const struct vector_reader *reader,
                                           const annex_value *value, void *vector, annex_error *why)
 {
-    bool bits = vector_is_bits(reader->metric);
+    bool bits = codec_is_bits(reader->metric);
     float *elements = bits ? reader->scratch : vector;
     size_t n = 0;
     annex_status status =
@@ -143,7 +138,7 @@ static enum vector_state vector_read_as(const struct vector_reader *reader, anne
     }
     state = format == ANNEX_JSON ? vector_read_json(reader, value, vector, why)
                                  : vector_read_blob(reader, format, value, vector, why);
-    return state == VECTOR_GOOD && !vector_is_bits(reader->metric)
+    return state == VECTOR_GOOD && !codec_is_bits(reader->metric)
                ? vector_validate(reader, vector, why)
                : state;
 }
@@ -161,10 +156,10 @@ annex_status vector_read_query(const struct vector_reader *reader, const annex_v
     annex_format format = reader->format;
     if (value->type == ANNEX_TEXT) {
         format = ANNEX_JSON;
-    } else if (value->type == ANNEX_BLOB && !vector_is_bits(reader->metric) &&
+    } else if (value->type == ANNEX_BLOB && !codec_is_bits(reader->metric) &&
                value->bytes != format_bytes(format, reader->dimension)) {
         format = ANNEX_F32;
-    } else if (value->type == ANNEX_BLOB && vector_is_bits(reader->metric)) {
+    } else if (value->type == ANNEX_BLOB && codec_is_bits(reader->metric)) {
         format = ANNEX_BITS;
     }
     if (value->type != ANNEX_TEXT && value->type != ANNEX_BLOB) {
@@ -244,7 +239,7 @@ static annex_status detect_blob(const annex_value *samples, size_t n, struct def
     size_t bytes = samples[0].bytes;
     uint32_t dimension = definition->dimension;
     static const annex_format by_size[] = {ANNEX_F32, ANNEX_F16};
-    if (vector_is_bits(definition->metric)) {
+    if (codec_is_bits(definition->metric)) {
         definition->format = ANNEX_BITS;
         return ANNEX_OK;
     }

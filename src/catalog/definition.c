@@ -321,7 +321,7 @@ cleanup:
 /* What the members say together. */
 static annex_status definition_check(const struct definition *definition, annex_error *error)
 {
-    bool bits = vector_is_bits(definition->metric);
+    bool bits = codec_is_bits(definition->metric);
     annex_format format = definition->format;
     if (format == ANNEX_F64) {
         return error_set(error, ANNEX_UNSUPPORTED,

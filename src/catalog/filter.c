@@ -60,12 +60,9 @@ static annex_status filter_add(annex_db *db, struct catalog_index *index, struct
     }
     if (!filter->few) {
         filter_mark(index, filter, key);
-        filter->n++;
         return ANNEX_OK;
     }
-    TRY(rowkey_set_add(&db->env, &filter->keys, key, &position, &added, error));
-    filter->n = filter->keys.n;
-    return ANNEX_OK;
+    return rowkey_set_add(&db->env, &filter->keys, key, &position, &added, error);
 }
 
 /* Adds the keys that a statement yields. */

@@ -10,8 +10,8 @@
  */
 #include "catalog/catalog.h"
 
-annex_status log_read_last(annex_db *db, const struct catalog_index *index, int64_t *seq,
-                           int64_t *nonce, bool *present, annex_error *error)
+static annex_status log_read_last(annex_db *db, const struct catalog_index *index, int64_t *seq,
+                                  int64_t *nonce, bool *present, annex_error *error)
 {
     struct host_statement *statement = NULL;
     *seq = *nonce = 0;

@@ -88,7 +88,6 @@ struct filter {
     uint64_t **allowed;     /* then for each part a bitmap, within part->allowed */
     uint64_t *delta;        /* and one over the delta */
     size_t delta_words;
-    uint64_t n; /* rows found, some perhaps twice */
 };
 
 /* `table_only`: segments are not used, all keys are wanted. The filter is freed in every case. */

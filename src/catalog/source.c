@@ -315,7 +315,6 @@ static annex_status source_next(void *context, annex_batch *batch, annex_error *
         TRY(rows->keys != NULL ? source_next_key(rows, &more, error)
                                : source_next_scanned(rows, &more, error));
     } while (more && !rows->again && rows->batch.n < rows->batch_rows);
-    rows->rows += rows->batch.n;
     batch->n = rows->batch.n;
     batch->vectors = rows->vectors;
     if (rows->batch.integer) {
@@ -336,7 +335,7 @@ static annex_status source_rewind(void *context, annex_error *error)
     }
     rows->finished = rows->again = false;
     rows->next_key = 0;
-    rows->rows = rows->left_out = 0;
+    rows->left_out = 0;
     return ANNEX_OK;
 }
 

@@ -42,7 +42,8 @@ void emit_key(struct emitter *json, const char *name)
     json->after_key = true;
 }
 
-size_t emit_utf8_length(const char *text, size_t bytes)
+/* Length of the UTF-8 sequence at `text`, 0 when the bytes there are none. */
+static size_t emit_utf8_length(const char *text, size_t bytes)
 {
     const unsigned char *s = (const unsigned char *)text;
     if (bytes == 0) {
@@ -91,12 +92,6 @@ void emit_bytes(struct emitter *json, const char *text, size_t bytes)
 void emit_text(struct emitter *json, const char *text)
 {
     emit_bytes(json, text, strlen(text));
-}
-
-void emit_integer(struct emitter *json, int64_t value)
-{
-    before_value(json);
-    fprintf(json->file, "%" PRId64, value);
 }
 
 void emit_count(struct emitter *json, uint64_t value)

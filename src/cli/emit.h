@@ -31,7 +31,6 @@ void emit_end(struct emitter *json, char bracket);   /* '}' or ']' */
 void emit_key(struct emitter *json, const char *name);
 void emit_text(struct emitter *json, const char *text);
 void emit_bytes(struct emitter *json, const char *text, size_t bytes);
-void emit_integer(struct emitter *json, int64_t value);
 void emit_count(struct emitter *json, uint64_t value);
 void emit_real(struct emitter *json, double value);
 void emit_bool(struct emitter *json, bool value);
@@ -41,7 +40,5 @@ void emit_raw(struct emitter *json, const char *text);
 
 /* The fewest digits, at least 6, that read back to the same number. */
 void emit_format_real(double value, char *text, size_t bytes);
-/* Length of the UTF-8 sequence at `text`, 0 when the bytes there are none. */
-size_t emit_utf8_length(const char *text, size_t bytes);
 
 #endif

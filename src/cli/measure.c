@@ -49,7 +49,9 @@ static annex_status is_tie(const struct evaluation *evaluation, size_t q, uint32
     return status;
 }
 
-annex_status measure_recall(const struct evaluation *evaluation, double *recall, annex_error *error)
+/* The recall of evaluation->hits. */
+static annex_status measure_recall(const struct evaluation *evaluation, double *recall,
+                                   annex_error *error)
 {
     size_t k = evaluation->k;
     uint64_t good = 0;

@@ -45,9 +45,6 @@ struct evaluation {
 /* truth.c: from --truth, from the file of the queries, or by exact search. */
 annex_status truth_get(struct evaluation *evaluation, annex_error *error);
 
-/* The recall of evaluation->hits. */
-annex_status measure_recall(const struct evaluation *evaluation, double *recall,
-                            annex_error *error);
 /* Answers all queries at an effort on all threads, into evaluation->hits. */
 annex_status measure_answers(struct evaluation *evaluation, uint32_t effort,
                              annex_search_stats *stats, annex_error *error);

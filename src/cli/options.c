@@ -137,7 +137,8 @@ const struct option options_table[] = {
 /* clang-format on */
 const size_t options_table_length = ARRAY_LENGTH(options_table);
 
-bool options_choice_has(const char *choices, const char *word)
+/* Whether `word` is one of the words of `choices`, "a|b|c". */
+static bool options_choice_has(const char *choices, const char *word)
 {
     size_t length = strlen(word);
     while (length > 0) {

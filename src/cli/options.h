@@ -151,7 +151,4 @@ const struct command *command_nearest(const char *name);
 bool options_parse(const struct command *command, int argc, char **argv,
                    struct arguments *arguments);
 
-/* Whether `word` is one of the words of `choices`, "a|b|c". */
-bool options_choice_has(const char *choices, const char *word);
-
 #endif

@@ -74,7 +74,8 @@ annex_status queries_parse(const char *text, struct queries *queries, annex_erro
     return status;
 }
 
-annex_status queries_read_rows(annex_reader *reader, float **vectors, annex_error *error)
+/* All rows of an open reader as f32, [rows x dimension], freed by free(). */
+static annex_status queries_read_rows(annex_reader *reader, float **vectors, annex_error *error)
 {
     annex_reader_info info;
     annex_reader_describe(reader, &info);

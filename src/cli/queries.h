@@ -26,7 +26,4 @@ annex_status queries_fit(const struct queries *queries, uint32_t dimension, anne
 /* Turns vectors of zeros and ones into packed bits, [n x (dimension + 7) / 8], in place. */
 annex_status queries_pack(struct queries *queries, annex_error *error);
 
-/* All rows of an open reader as f32, [rows x dimension], freed by free(). */
-annex_status queries_read_rows(annex_reader *reader, float **vectors, annex_error *error);
-
 #endif

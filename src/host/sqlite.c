@@ -18,7 +18,8 @@ struct host_statement {
     struct host_statement *next; /* while idle */
 };
 
-annex_status sqlite_error(sqlite3 *connection, int code, annex_error *error)
+/* The status for a result code, with the text of the connection. */
+static annex_status sqlite_error(sqlite3 *connection, int code, annex_error *error)
 {
     const char *text = sqlite3_errmsg(connection);
     switch (code & 0xff) {

@@ -30,9 +30,6 @@ struct sqlite_host {
     bool savepoint; /* … and has set a savepoint */
 };
 
-/* The status for a result code, with the text of the connection. */
-annex_status sqlite_error(sqlite3 *connection, int code, annex_error *error);
-
 annex_status sqlite_schemas(struct host *host, struct arena *arena, const char ***names, size_t *n,
                             annex_error *error);
 annex_status sqlite_has_table(struct host *host, const char *schema, const char *table,
