@@ -25,9 +25,9 @@ static bool fuzz_is_refusal(const char *message)
     return strncmp(message, start, sizeof start - 1) == 0;
 }
 
-/* Splits the input as SQLite does, into arguments that end with a zero byte. */
-static bool fuzz_declare(const char *text, size_t bytes, char *arguments,
-                         struct vec0_declaration *declaration, annex_error *error)
+/* Splits the input into arguments as SQLite does. */
+static bool fuzz_declare(const char *text, size_t bytes, struct vec0_declaration *declaration,
+                         annex_error *error)
 {
     struct piece rest = {text, bytes};
     struct piece argument;
@@ -35,16 +35,12 @@ static bool fuzz_declare(const char *text, size_t bytes, char *arguments,
 
     vec0_declare_begin(declaration);
     while (valid && declaration_next(&rest, &argument)) {
-        memcpy(arguments, argument.text, argument.bytes);
-        arguments[argument.bytes] = '\0';
-        valid = vec0_declare_add(declaration, arguments, error);
-        arguments += argument.bytes + 1;
+        valid = vec0_declare_add(declaration, argument, error);
     }
     return valid && vec0_declare_end(declaration, error);
 }
 
-static void fuzz_check(const struct vec0_declaration *declaration, const char *arguments,
-                       size_t bytes)
+static void fuzz_check(const struct vec0_declaration *declaration, const char *text, size_t bytes)
 {
     size_t counts[VEC0_ROLES] = {0};
 
@@ -54,9 +50,9 @@ static void fuzz_check(const struct vec0_declaration *declaration, const char *a
 
         counts[column->role]++;
         FUZZ_REQUIRE(column->name.bytes > 0 && (column->role == VEC0_KEY) == (i == 0));
-        FUZZ_REQUIRE((i == 0 && declaration->counts[VEC0_KEY] == 0) ||
-                     (column->name.text >= arguments &&
-                      column->name.text + column->name.bytes <= arguments + bytes));
+        FUZZ_REQUIRE(
+            (i == 0 && declaration->counts[VEC0_KEY] == 0) ||
+            (column->name.text >= text && column->name.text + column->name.bytes <= text + bytes));
         FUZZ_REQUIRE(column->role != VEC0_VECTOR ||
                      (vec0_vector_bytes(column) > 0 && column->dimension <= ANNEX_MAX_DIMENSION));
     }
@@ -159,7 +155,6 @@ static sqlite3 *fuzz_open(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char text[INPUT_BYTES + 1] = "";
-    char arguments[2 * INPUT_BYTES + 2];
     struct vec0_declaration declaration;
     annex_error error;
     sqlite3 *db;
@@ -168,11 +163,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     memcpy(text, data, size);
-    if (!fuzz_declare(text, size, arguments, &declaration, &error)) {
+    if (!fuzz_declare(text, size, &declaration, &error)) {
         FUZZ_REQUIRE(fuzz_is_refusal(error.message));
         return 0;
     }
-    fuzz_check(&declaration, arguments, sizeof arguments);
+    fuzz_check(&declaration, text, size);
     db = fuzz_open();
     fuzz_use(db, &declaration);
     FUZZ_REQUIRE(sqlite3_close(db) == SQLITE_OK);

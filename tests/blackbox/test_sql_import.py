@@ -51,6 +51,17 @@ def tables(db):
     return keys(db, "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' ORDER BY 1")
 
 
+def load_vec(db):
+    db.enable_load_extension(True)
+    db.execute("SELECT load_extension(?, 'sqlite3_annex_vec_init')", [str(EXTENSION)])
+
+
+def rewrite_declaration(db, table, declaration):
+    db.execute("PRAGMA writable_schema = 1")
+    db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?",
+               [f"CREATE VIRTUAL TABLE {table} USING {declaration}", table])
+
+
 def dump(db, like):
     """All that lies in the tables whose name is like this."""
     names = keys(db, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE ?"
@@ -102,7 +113,7 @@ def test_columns__keep_their_order_and_have_ordinary_types(vec0):
         "id", "emb", "user_id", "genre", "score", "ok", "n", "contents", "extra", "bits"]
     info = vec0.execute("SELECT name, type, pk FROM pragma_table_info('items')").fetchall()
     assert info == [("id", "INTEGER", 1), ("emb", "BLOB", 0), ("user_id", "INTEGER", 0),
-                    ("genre", "TEXT", 0), ("score", "REAL", 0), ("ok", "BOOLEAN", 0),
+                    ("genre", "TEXT", 0), ("score", "FLOAT", 0), ("ok", "BOOLEAN", 0),
                     ("n", "INTEGER", 0), ("contents", "TEXT", 0), ("extra", "BLOB", 0),
                     ("bits", "BLOB", 0)]
 
@@ -175,11 +186,12 @@ def test_target_with_a_dot_in_its_name__has_indexes_without_one(vec0):
 
 @pytest.mark.parametrize("declaration, key, wrapped, vector", [
     ("emb float[2], other text", 7, "?", struct.pack("<2f", 1, 2)),
+    ("emb float[2] indexed by rescore(quantizer=bit), other text", 7, "?",
+     struct.pack("<2f", 1, 2)),
     ("+other text, emb int8[2], rowid text primary key", "seven", "vec_int8(?)", b"\1\2")])
 def test_vec0_table_that_annex_made__is_imported_too(connect, declaration, key, wrapped, vector):
     db = connect("own.db")
-    db.enable_load_extension(True)
-    db.execute("SELECT load_extension(?, 'sqlite3_annex_vec_init')", [str(EXTENSION)])
+    load_vec(db)
     db.execute(f"CREATE VIRTUAL TABLE v USING vec0({declaration})")
     db.execute(f"INSERT INTO v(rowid, emb, other) VALUES (?, {wrapped}, 'x')", [key, vector])
     assert run_import(db, "v")["rows"] == 1
@@ -272,20 +284,91 @@ def test_damaged_vec0_table__is_refused_and_nothing_is_left_behind(vec0, change,
     assert tables(vec0) == before and not vec0.in_transaction
 
 
-@pytest.mark.parametrize("declaration, argument", [
-    ("e float[4] indexed by rescore(a=b)", "e float[4] indexed by rescore(a=b)"),
-    ("e float[4], x date", "x date"),
-    ("e float[0]", "e float[0]"),
-    ("e float[4] distance_metric=dot", "e float[4] distance_metric=dot"),
-    ("e float[4], a integer primary key, b integer primary key", "b integer primary key"),
-    ("e bit[12]", "e bit[12]")])
-def test_declaration_of_another_version__is_shown(connect, declaration, argument):
+@pytest.mark.parametrize("declaration, sentence", [
+    ("vec0(e float[4], x date)", "Could not parse 'x date'"),
+    ("vec0(e float[0])", "could not parse vector column 'e float[0]'"),
+    ("vec0(e float[4] distance_metric=dot)", "vector column 'e float[4] distance_metric=dot'"),
+    ("vec0(e float[4], a integer primary key, b integer primary key)",
+     "More than one primary key"),
+    ("vec0(e bit[12])", "could not parse vector column 'e bit[12]'"),
+    ("vec0(x text)", "At least one vector column"),
+    ("vss0(a(4), b)", "'b' is not name(dimension)")])
+def test_declaration_of_another_version__is_shown(connect, declaration, sentence):
     db = connect("other.db")
     db.execute("PRAGMA writable_schema = 1")
     db.execute("INSERT INTO sqlite_schema VALUES ('table', 'v', 'v', 0, ?)",
-               [f"CREATE VIRTUAL TABLE v USING vec0({declaration})"])
+               [f"CREATE VIRTUAL TABLE v USING {declaration}"])
+    said = fails(db, "v")
+    assert "the declaration of v is not that of sqlite-vec" in said and sentence in said
+
+
+def test_vectors_kept_in_another_way__are_refused_in_a_sentence(vec0):
+    rewrite_declaration(vec0, "plain", "vec0(emb float[6] indexed by rescore(quantizer=bit))")
+    before = tables(vec0)
+    assert "plain.emb is INDEXED BY something else than flat()" in fails(vec0, "plain")
+    assert tables(vec0) == before
+
+
+def test_words_of_a_declaration__may_be_shortened_as_in_sqlite_vec(vec0):
+    want = vec0.execute("SELECT name, emb, title FROM named_expected ORDER BY 1").fetchall()
+    rewrite_declaration(vec0, "named", "vec0(name t prim k, emb int8[8] dist=l1, title te, ch=8)")
+    run_import(vec0, "named")
+    assert vec0.execute("SELECT name, emb, title FROM items ORDER BY 1").fetchall() == want
+
+
+# ---- Vectors that no index takes -----------------------------------------------------------------
+
+
+def spoil_first(db, table, vector):
+    """The first vector of the first chunk becomes this one; whose rowid is the answer."""
+    chunk, vectors = db.execute(
+        f"SELECT rowid, vectors FROM {table}_vector_chunks00 ORDER BY rowid").fetchone()
+    db.execute(f"UPDATE {table}_vector_chunks00 SET vectors = ? WHERE rowid = ?",
+               [vector + vectors[len(vector):], chunk])
+    return keys(db, f"SELECT rowid FROM {table}_rowids WHERE chunk_id = ? AND chunk_offset = 0",
+                chunk)[0]
+
+
+@pytest.mark.parametrize("element", [math.nan, math.inf, -math.inf])
+def test_vector_that_is_not_finite__is_left_out_and_counted_but_not_its_row(vec0, element):
+    spoiled = spoil_first(vec0, "plain", struct.pack("<6f", 1, 2, 3, 4, 5, element))
+    count = keys(vec0, "SELECT count(*) FROM plain_expected")[0]
+    report = run_import(vec0, "plain")
+    assert (report["rows"], report["skipped"]) == (count, 1)
+    assert keys(vec0, "SELECT rowid FROM items WHERE emb IS NULL") == [spoiled]
+    assert keys(vec0, "SELECT rows FROM annex_indexes") == [count - 1]
+    assert keys(vec0, "SELECT annex_check('items_emb_idx')") == ["ok"]
+
+
+def test_zero_vector_under_cosine__is_kept_and_not_found(vec0):
+    zeros = struct.pack("<4f", 0, 0, 0, 0)
+    spoiled = spoil_first(vec0, "everything", zeros)
+    assert "skipped" not in run_import(vec0, "everything")
+    assert keys(vec0, "SELECT id FROM items WHERE emb = ?", zeros) == [spoiled]
+    query = struct.pack("<4f", 1, 1, 1, 1)
+    assert spoiled not in keys(vec0, "SELECT key FROM annex_search('items_emb_idx', ?)", query)
+
+
+def test_vector_of_a_vss0_table_that_is_not_finite__is_left_out_and_counted(vss0):
+    blob = keys(vss0, "SELECT idx FROM flat_index ORDER BY rowid")[0]
+    vector = keys(vss0, "SELECT a FROM flat_expected")[0]
+    at = blob.index(vector)
+    vss0.execute("UPDATE flat_index SET idx = ? WHERE rowid = 0",
+                 [blob[:at] + struct.pack("<f", math.nan) + blob[at + 4:]])
+    assert run_import(vss0, "flat")["skipped"] == 1
+    assert keys(vss0, "SELECT e.a FROM items JOIN flat_expected AS e ON e.rowid_ = items.rowid"
+                      " WHERE items.a IS NULL") == [vector]
+
+
+def test_vector_that_a_table_of_annex_has_and_no_index_takes__is_named(connect):
+    db = connect("own.db")
+    load_vec(db)
+    db.execute("CREATE VIRTUAL TABLE v USING vec0(emb float[2])")
+    db.execute("INSERT INTO v_rows(rowid, emb) VALUES (7, x'00')")
+    before = tables(db)
     sentence = fails(db, "v")
-    assert f"v is declared with '{argument}', which Annex does not read" in sentence
+    assert "nothing of v was imported: row 7 of items cannot be indexed" in sentence
+    assert tables(db) == before
 
 
 @pytest.mark.parametrize("arguments, sentence", [

@@ -7,7 +7,10 @@
  *   2. All or nothing: a savepoint around everything. The old table is never written to.
  *   3. Nothing of the old table is believed: counts, places and lengths are checked, and what
  *      contradicts itself is an error that names the place.
+ *   4. A vector with NaN or infinity, which no index takes, does not hold up the others: its row
+ *      has none in the new table.
  */
+#include <math.h>
 #include <string.h>
 
 #include "sqlite/import/import.h"
@@ -63,24 +66,45 @@ annex_status import_write(struct import *import, sqlite3_stmt *statement, annex_
     return status;
 }
 
+bool import_bind_vector(struct import *import, sqlite3_stmt *statement, int parameter,
+                        const struct vec0_column *column, const uint8_t *vector)
+{
+    size_t bytes = vec0_vector_bytes(column);
+    bool finite = true;
+
+    for (size_t i = 0; column->elements == VEC_F32 && i < bytes; i += sizeof(float)) {
+        float element;
+
+        memcpy(&element, vector + i, sizeof element);
+        finite = finite && isfinite(element);
+    }
+    if (!finite) {
+        import->skipped++;
+        return sqlite3_bind_null(statement, parameter) == SQLITE_OK;
+    }
+    return sqlite3_bind_blob64(statement, parameter, vector, bytes, SQLITE_STATIC) == SQLITE_OK;
+}
+
 /* ---- The old table ----------------------------------------------------------------------------*/
 
-static annex_status import_refuse_declaration(struct import *import, annex_error *error)
+static annex_status import_read_declaration(struct import *import, annex_error *error)
 {
-    const struct piece *unread = &import->declaration.unread;
+    annex_error why;
 
-    if (unread->bytes == 0) {
+    if (import_declaration_read(import->sql, strlen(import->sql), &import->module,
+                                &import->declaration, &why)) {
+        return ANNEX_OK;
+    }
+    if (import->module == IMPORT_NEITHER) {
         connection_refuse(error,
                           "%s is not a vec0 or vss0 table; an ordinary table needs no import: "
                           "annex_create makes an index of its column",
                           import->table);
     } else {
         connection_refuse(error,
-                          "%s is declared with '%.*s', which Annex does not read; it reads the "
-                          "tables of sqlite-vec up to 0.1.9 and sqlite-vss: copy the rows with "
-                          "INSERT INTO ... SELECT",
-                          import->table, unread->bytes < 200 ? (int)unread->bytes : 200,
-                          unread->text);
+                          "the declaration of %s is not that of sqlite-vec up to 0.1.9 or of "
+                          "sqlite-vss; copy the rows with INSERT INTO ... SELECT (%s)",
+                          import->table, why.message);
     }
     error->status = ANNEX_UNSUPPORTED;
     return error->status;
@@ -114,46 +138,29 @@ static annex_status import_find(struct import *import, const char *from, annex_e
         status = statement_copy(statement, 1, &import->sql, error);
     }
     sqlite3_finalize(statement);
-    if (status == ANNEX_OK &&
-        !import_declaration_read(import->sql, strlen(import->sql), &import->declaration)) {
-        status = import_refuse_declaration(import, error);
-    }
-    return status;
+    return status == ANNEX_OK ? import_read_declaration(import, error) : status;
 }
 
 /* ---- The new table ----------------------------------------------------------------------------*/
 
-static const char *import_sql_type(const struct import_column *column)
-{
-    static const char *const types[] = {
-        [IMPORT_INTEGER] = "INTEGER", [IMPORT_REAL] = "REAL", [IMPORT_BOOLEAN] = "BOOLEAN",
-        [IMPORT_TEXT] = "TEXT",       [IMPORT_BLOB] = "BLOB", [IMPORT_F32] = "BLOB",
-        [IMPORT_I8] = "BLOB",         [IMPORT_BITS] = "BLOB",
-    };
-
-    return types[column->type];
-}
-
 static annex_status import_create_table(struct import *import, annex_error *error)
 {
-    const struct import_declaration *declaration = &import->declaration;
+    const struct vec0_declaration *declaration = &import->declaration;
     sqlite3_str *sql = sqlite3_str_new(import->handle);
     annex_error why = {ANNEX_OK, ""};
     sqlite3_stmt *statement = NULL;
     annex_status status;
 
     sqlite3_str_appendf(sql, "CREATE TABLE \"%w\".\"%w\"(", import->target_schema, import->target);
-    if (declaration->counts[IMPORT_KEY] == 0) {
-        sqlite3_str_appendall(sql, "rowid INTEGER PRIMARY KEY, ");
-    }
     for (size_t i = 0; i < declaration->n; i++) {
-        const struct import_column *column = &declaration->columns[i];
+        const struct vec0_column *column = &declaration->columns[i];
 
         sqlite3_str_appendf(sql, "%s\"%.*w\" %s%s", i > 0 ? ", " : "", (int)column->name.bytes,
-                            column->name.text, import_sql_type(column),
-                            column->kind != IMPORT_KEY       ? ""
-                            : column->type == IMPORT_INTEGER ? " PRIMARY KEY"
-                                                             : " PRIMARY KEY NOT NULL");
+                            column->name.text,
+                            column->role == VEC0_VECTOR ? "BLOB" : vec0_type_name(column->type),
+                            column->role != VEC0_KEY       ? ""
+                            : column->type == VEC0_INTEGER ? " PRIMARY KEY"
+                                                           : " PRIMARY KEY NOT NULL");
     }
     sqlite3_str_appendall(sql, ")");
     status = import_prepare(import, sqlite3_str_finish(sql), &statement, &why);
@@ -172,13 +179,8 @@ static annex_status import_create_table(struct import *import, annex_error *erro
 
 /* ---- Indexes ----------------------------------------------------------------------------------*/
 
-static const char *import_format(const struct import_column *column)
-{
-    return column->type == IMPORT_F32 ? "f32" : column->type == IMPORT_I8 ? "i8" : "bits";
-}
-
 /* What annex_create is told; what the caller says goes before what the declaration says. */
-static annex_status import_index_options(struct import *import, const struct import_column *column,
+static annex_status import_index_options(struct import *import, const struct vec0_column *column,
                                          char **options, annex_error *error)
 {
     sqlite3_stmt *statement = NULL;
@@ -190,7 +192,8 @@ static annex_status import_index_options(struct import *import, const struct imp
 
     *options = NULL;
     if (status == ANNEX_OK) {
-        status = statement_ask(statement, column->metric, import_format(column), &row, error);
+        status = statement_ask(statement, annex_metric_name(column->metric),
+                               annex_format_name(vec0_format(column)), &row, error);
         if (status == ANNEX_HOST) {
             connection_refuse(error, "the options of annex_import are not a JSON object; they are "
                                      "those of annex_create, {\"recall\": 0.99}");
@@ -204,7 +207,7 @@ static annex_status import_index_options(struct import *import, const struct imp
 }
 
 /* The names of indexes have no dots: what is in front of one is a schema. */
-static char *import_index_name(struct import *import, const struct import_column *column)
+static char *import_index_name(struct import *import, const struct vec0_column *column)
 {
     char *name = sqlite3_mprintf("%s.%s_%.*s_idx", import->target_schema, import->target,
                                  (int)column->name.bytes, column->name.text);
@@ -216,9 +219,10 @@ static char *import_index_name(struct import *import, const struct import_column
     return name;
 }
 
-static annex_status import_create_index(struct import *import, const struct import_column *column,
+static annex_status import_create_index(struct import *import, const struct vec0_column *column,
                                         annex_error *error)
 {
+    annex_error why;
     char *options = NULL;
     char *name = import_index_name(import, column);
     char *table = sqlite3_mprintf("%s.%s", import->target_schema, import->target);
@@ -229,7 +233,11 @@ static annex_status import_create_index(struct import *import, const struct impo
         status = statement_nomem(error);
     }
     if (status == ANNEX_OK) {
-        status = annex_db_create(import->annex, name, table, vector, options, error);
+        status = annex_db_create(import->annex, name, table, vector, options, &why);
+        if (status != ANNEX_OK) {
+            connection_refuse(error, "nothing of %s was imported: %s", import->table, why.message);
+            error->status = status;
+        }
     }
     sqlite3_free(options);
     sqlite3_free(name);
@@ -253,9 +261,9 @@ static annex_status import_describe(struct import *import, annex_error *error)
         " FILTER (WHERE name IN (NULL",
         (long long)import->rows);
     for (size_t i = 0; i < import->declaration.n; i++) {
-        const struct import_column *column = &import->declaration.columns[i];
+        const struct vec0_column *column = &import->declaration.columns[i];
 
-        if (column->kind == IMPORT_VECTOR) {
+        if (column->role == VEC0_VECTOR) {
             sqlite3_str_appendf(sql, ", %.*Q", (int)column->name.bytes, column->name.text);
         }
     }
@@ -276,15 +284,15 @@ static annex_status import_describe(struct import *import, annex_error *error)
 
 static annex_status import_run(struct import *import, annex_error *error)
 {
-    const struct import_declaration *declaration = &import->declaration;
+    const struct vec0_declaration *declaration = &import->declaration;
     annex_status status = import_create_table(import, error);
 
     if (status == ANNEX_OK) {
-        status =
-            declaration->is_vss ? import_vss0_copy(import, error) : import_vec0_copy(import, error);
+        status = import->module == IMPORT_VSS0 ? import_vss0_copy(import, error)
+                                               : import_vec0_copy(import, error);
     }
     for (size_t i = 0; status == ANNEX_OK && i < declaration->n; i++) {
-        if (declaration->columns[i].kind == IMPORT_VECTOR) {
+        if (declaration->columns[i].role == VEC0_VECTOR) {
             status = import_create_index(import, &declaration->columns[i], error);
         }
     }

@@ -17,15 +17,16 @@ struct import {
     const char *target;
     const char *options;
     char *sql; /* that declares the virtual table; names are pieces of it */
-    struct import_declaration declaration;
+    enum import_module module;
+    struct vec0_declaration declaration;
     uint64_t rows;
-    uint64_t skipped; /* vectors of rows that there are not */
+    uint64_t skipped; /* vectors left out: of rows that there are not, or not finite */
     char *report;     /* JSON */
 };
 
 /*
- * Both fill the new table, whose columns are those of the declaration behind a rowid. The error is
- * a whole sentence.
+ * Both fill the new table, whose columns are those of the declaration. The error is a whole
+ * sentence.
  */
 annex_status import_vec0_copy(struct import *import, annex_error *error);
 annex_status import_vss0_copy(struct import *import, annex_error *error);
@@ -40,6 +41,9 @@ annex_status import_prepare_shadow(struct import *import, const char *columns, c
 /* The INSERT or UPDATE of the new table in `sql`, which is freed. NULL: no memory. */
 annex_status import_prepare(struct import *import, char *sql, sqlite3_stmt **statement,
                             annex_error *error);
+/* Binds a vector, aligned or not; NULL, counted as skipped, when it is not finite. */
+bool import_bind_vector(struct import *import, sqlite3_stmt *statement, int parameter,
+                        const struct vec0_column *column, const uint8_t *vector);
 /* Steps a statement that yields no row and makes it ready for the next. */
 annex_status import_write(struct import *import, sqlite3_stmt *statement, annex_error *error);
 

@@ -180,16 +180,10 @@ static const uint8_t *faiss_take_hnsw(struct faiss_reader *reader, struct faiss_
     return faiss_take_flat(reader, header);
 }
 
-static const char *faiss_metric_name(uint64_t metric)
-{
-    static const char *const names[] = {"ip", "l2", "l1"};
-
-    return metric < sizeof names / sizeof names[0] ? names[metric] : NULL;
-}
-
 bool faiss_vectors_read(const uint8_t *blob, size_t bytes, struct faiss_vectors *vectors,
                         const char **why)
 {
+    static const annex_metric metrics[] = {ANNEX_IP, ANNEX_L2, ANNEX_L1}; /* FAISS counts so */
     struct faiss_reader reader = {blob, bytes, true};
     struct faiss_header header = {0};
     const uint8_t *name = faiss_take(&reader, 4, 1);
@@ -219,11 +213,11 @@ bool faiss_vectors_read(const uint8_t *blob, size_t bytes, struct faiss_vectors 
     }
     vectors->n = (size_t)header.n;
     vectors->dimension = header.dimension;
-    vectors->metric = faiss_metric_name(header.metric);
-    if (reader.good && vectors->metric == NULL) {
+    if (reader.good && header.metric >= sizeof metrics / sizeof metrics[0]) {
         *why = "of a metric that Annex does not have";
         return false;
     }
+    vectors->metric = reader.good ? metrics[header.metric] : vectors->metric;
     return reader.good;
 }
 

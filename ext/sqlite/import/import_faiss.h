@@ -11,10 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "annex.h"
+
 struct faiss_vectors {
     size_t n;
     size_t dimension;
-    const char *metric; /* "ip", "l2", "l1" */
+    annex_metric metric;
     const uint8_t *ids; /* [n] i64, or NULL: the position is the id */
     /* A flat index: [n * dimension] f32. Else NULL, and the lists of an IVF index: */
     const uint8_t *flat;

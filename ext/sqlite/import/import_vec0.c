@@ -1,5 +1,5 @@
 /*
- * import_vec0.c - the rows of a vec0 table. With NN the number of a column among its kind:
+ * import_vec0.c - the rows of a vec0 table. With NN the number of a column among its role:
  *
  *   NAME_rowids(rowid, id, chunk_id, chunk_offset)   every row, its text key, where it lies
  *   NAME_chunks(chunk_id, size, validity, rowids, partitionNN)    places for `size` rows each
@@ -33,7 +33,7 @@ struct chunk_copy {
     sqlite3_stmt *insert;
     sqlite3_stmt *chunk;
     sqlite3_stmt *auxiliary;
-    struct chunk_column columns[IMPORT_MAX_COLUMNS];
+    struct chunk_column columns[VEC0_MAX_COLUMNS];
     bool has_chunk;
     sqlite3_int64 chunk_id;
     size_t size;
@@ -59,7 +59,7 @@ static void chunk_close(struct chunk_copy *copy)
     sqlite3_finalize(copy->insert);
     sqlite3_finalize(copy->chunk);
     sqlite3_finalize(copy->auxiliary);
-    for (size_t i = 0; i < IMPORT_MAX_COLUMNS; i++) {
+    for (size_t i = 0; i < VEC0_MAX_COLUMNS; i++) {
         sqlite3_finalize(copy->columns[i].chunk);
         sqlite3_finalize(copy->columns[i].text);
     }
@@ -81,16 +81,16 @@ static annex_status chunk_open_columns(struct chunk_copy *copy, annex_error *err
     annex_status status = ANNEX_OK;
 
     for (size_t i = 0; status == ANNEX_OK && i < import->declaration.n; i++) {
-        const struct import_column *column = &import->declaration.columns[i];
+        const struct vec0_column *column = &import->declaration.columns[i];
         struct chunk_column *reader = &copy->columns[i];
 
-        if (column->kind == IMPORT_VECTOR) {
+        if (column->role == VEC0_VECTOR) {
             status = chunk_open_numbered(import, "vectors", "vector_chunks", column->number,
                                          &reader->chunk, error);
-        } else if (column->kind == IMPORT_METADATA) {
+        } else if (column->role == VEC0_METADATA) {
             status = chunk_open_numbered(import, "data", "metadatachunks", column->number,
                                          &reader->chunk, error);
-            if (status == ANNEX_OK && column->type == IMPORT_TEXT) {
+            if (status == ANNEX_OK && column->type == VEC0_TEXT) {
                 status = chunk_open_numbered(import, "data", "metadatatext", column->number,
                                              &reader->text, error);
             }
@@ -99,14 +99,14 @@ static annex_status chunk_open_columns(struct chunk_copy *copy, annex_error *err
     return status;
 }
 
-/* "partition00, partition01" and the like: the columns of a kind that a shadow table has. */
+/* "partition00, partition01" and the like: the columns of a role that a shadow table has. */
 static char *chunk_list(struct chunk_copy *copy, const char *first, const char *name,
-                        enum import_kind kind)
+                        enum vec0_role role)
 {
     sqlite3_str *list = sqlite3_str_new(copy->import->handle);
 
     sqlite3_str_appendall(list, first);
-    for (size_t i = 0; i < copy->import->declaration.counts[kind]; i++) {
+    for (size_t i = 0; i < copy->import->declaration.counts[role]; i++) {
         sqlite3_str_appendf(list, ", %s%02d", name, (int)i);
     }
     return sqlite3_str_finish(list);
@@ -114,8 +114,8 @@ static char *chunk_list(struct chunk_copy *copy, const char *first, const char *
 
 static annex_status chunk_open_lists(struct chunk_copy *copy, annex_error *error)
 {
-    char *chunk = chunk_list(copy, "size, validity, rowids", "partition", IMPORT_PARTITION);
-    char *auxiliary = chunk_list(copy, "rowid", "value", IMPORT_AUXILIARY);
+    char *chunk = chunk_list(copy, "size, validity, rowids", "partition", VEC0_PARTITION);
+    char *auxiliary = chunk_list(copy, "rowid", "value", VEC0_AUXILIARY);
     annex_status status = ANNEX_OK;
 
     if (chunk == NULL || auxiliary == NULL) {
@@ -125,7 +125,7 @@ static annex_status chunk_open_lists(struct chunk_copy *copy, annex_error *error
         status = import_prepare_shadow(copy->import, chunk, "_chunks", "WHERE chunk_id = ?1",
                                        &copy->chunk, error);
     }
-    if (status == ANNEX_OK && copy->import->declaration.counts[IMPORT_AUXILIARY] > 0) {
+    if (status == ANNEX_OK && copy->import->declaration.counts[VEC0_AUXILIARY] > 0) {
         status = import_prepare_shadow(copy->import, auxiliary, "_auxiliary", "WHERE rowid = ?1",
                                        &copy->auxiliary, error);
     }
@@ -134,7 +134,6 @@ static annex_status chunk_open_lists(struct chunk_copy *copy, annex_error *error
     return status;
 }
 
-/* ?1 is the rowid, unless the key is text; the columns follow. */
 static annex_status chunk_open_insert(struct chunk_copy *copy, annex_error *error)
 {
     struct import *import = copy->import;
@@ -142,11 +141,8 @@ static annex_status chunk_open_insert(struct chunk_copy *copy, annex_error *erro
 
     sqlite3_str_appendf(sql, "INSERT INTO \"%w\".\"%w\" VALUES (", import->target_schema,
                         import->target);
-    if (import->declaration.counts[IMPORT_KEY] == 0) {
-        sqlite3_str_appendall(sql, "?1, ");
-    }
     for (size_t i = 0; i < import->declaration.n; i++) {
-        sqlite3_str_appendf(sql, "%s?%d", i > 0 ? ", " : "", (int)i + 2);
+        sqlite3_str_appendf(sql, "%s?%d", i > 0 ? ", " : "", (int)i + 1);
     }
     sqlite3_str_appendall(sql, ")");
     return import_prepare(import, sqlite3_str_finish(sql), &copy->insert, error);
@@ -202,14 +198,14 @@ static bool chunk_fetch(sqlite3_stmt *statement, sqlite3_int64 id, int column, s
 }
 
 /* Bytes that a column takes in a chunk of `size` rows. */
-static size_t chunk_bytes(const struct import_column *column, size_t size)
+static size_t chunk_bytes(const struct vec0_column *column, size_t size)
 {
-    if (column->kind == IMPORT_VECTOR) {
-        return size * import_column_bytes(column);
+    if (column->role == VEC0_VECTOR) {
+        return size * vec0_vector_bytes(column);
     }
-    return column->type == IMPORT_BOOLEAN ? size / 8
-           : column->type == IMPORT_TEXT  ? size * CHUNK_TEXT_BYTES
-                                          : size * 8;
+    return column->type == VEC0_BOOLEAN ? size / 8
+           : column->type == VEC0_TEXT  ? size * CHUNK_TEXT_BYTES
+                                        : size * 8;
 }
 
 static annex_status chunk_read(struct chunk_copy *copy, annex_error *error)
@@ -236,13 +232,13 @@ static annex_status chunk_read(struct chunk_copy *copy, annex_error *error)
         return chunk_damaged(copy, "the list of rows", error);
     }
     for (size_t i = 0; i < copy->import->declaration.n; i++) {
-        const struct import_column *column = &copy->import->declaration.columns[i];
+        const struct vec0_column *column = &copy->import->declaration.columns[i];
 
         if (copy->columns[i].chunk != NULL &&
             !chunk_fetch(copy->columns[i].chunk, id, 0, chunk_bytes(column, copy->size),
                          &copy->columns[i].data)) {
-            return chunk_damaged(
-                copy, column->kind == IMPORT_VECTOR ? "the vectors" : "the metadata", error);
+            return chunk_damaged(copy, column->role == VEC0_VECTOR ? "the vectors" : "the metadata",
+                                 error);
         }
     }
     return ANNEX_OK;
@@ -271,21 +267,21 @@ static bool chunk_bind_text(struct chunk_copy *copy, const struct chunk_column *
            SQLITE_OK;
 }
 
-static bool chunk_bind_metadata(struct chunk_copy *copy, const struct import_column *column,
+static bool chunk_bind_metadata(struct chunk_copy *copy, const struct vec0_column *column,
                                 const struct chunk_column *reader, size_t place, int parameter)
 {
     uint64_t bits;
     double real;
 
-    if (column->type == IMPORT_TEXT) {
+    if (column->type == VEC0_TEXT) {
         return chunk_bind_text(copy, reader, place, parameter);
     }
-    if (column->type == IMPORT_BOOLEAN) {
+    if (column->type == VEC0_BOOLEAN) {
         sqlite3_bind_int(copy->insert, parameter, reader->data[place / 8] >> place % 8 & 1);
         return true;
     }
     bits = chunk_u64(reader->data + 8 * place);
-    if (column->type == IMPORT_INTEGER) {
+    if (column->type == VEC0_INTEGER) {
         sqlite3_bind_int64(copy->insert, parameter, (sqlite3_int64)bits);
     } else {
         memcpy(&real, &bits, sizeof real);
@@ -296,26 +292,25 @@ static bool chunk_bind_metadata(struct chunk_copy *copy, const struct import_col
 
 static bool chunk_bind(struct chunk_copy *copy, size_t i, size_t place)
 {
-    const struct import_column *column = &copy->import->declaration.columns[i];
+    const struct vec0_column *column = &copy->import->declaration.columns[i];
     const struct chunk_column *reader = &copy->columns[i];
-    size_t bytes = import_column_bytes(column);
-    int parameter = (int)i + 2;
+    int parameter = (int)i + 1;
     sqlite3_value *value;
 
-    switch (column->kind) {
-    case IMPORT_VECTOR:
-        return sqlite3_bind_blob64(copy->insert, parameter, reader->data + place * bytes, bytes,
-                                   SQLITE_STATIC) == SQLITE_OK;
-    case IMPORT_METADATA:
+    switch (column->role) {
+    case VEC0_VECTOR:
+        return import_bind_vector(copy->import, copy->insert, parameter, column,
+                                  reader->data + place * vec0_vector_bytes(column));
+    case VEC0_METADATA:
         return chunk_bind_metadata(copy, column, reader, place, parameter);
-    case IMPORT_PARTITION:
+    case VEC0_PARTITION:
         value = sqlite3_column_value(copy->chunk, (int)column->number + 3);
         break;
-    case IMPORT_AUXILIARY:
+    case VEC0_AUXILIARY:
         value = sqlite3_column_value(copy->auxiliary, (int)column->number + 1);
         break;
-    default:
-        value = sqlite3_column_value(copy->rows, column->type == IMPORT_TEXT ? 1 : 0);
+    case VEC0_KEY:
+        value = sqlite3_column_value(copy->rows, column->type == VEC0_TEXT ? 1 : 0);
     }
     return sqlite3_bind_value(copy->insert, parameter, value) == SQLITE_OK;
 }
@@ -344,7 +339,6 @@ static annex_status chunk_copy_row(struct chunk_copy *copy, annex_error *error)
             return chunk_damaged(copy, "the auxiliary columns", error);
         }
     }
-    sqlite3_bind_int64(copy->insert, 1, rowid);
     for (size_t i = 0; i < copy->import->declaration.n; i++) {
         if (!chunk_bind(copy, i, (size_t)place)) {
             return chunk_damaged(copy, "the text", error);
@@ -399,16 +393,13 @@ static annex_status rows_exist(struct import *import, bool *exist, annex_error *
 /* INSERT INTO the new table, column by column in the order of the declaration. */
 static annex_status rows_copy_all(struct import *import, annex_error *error)
 {
-    const struct import_declaration *declaration = &import->declaration;
+    const struct vec0_declaration *declaration = &import->declaration;
     sqlite3_str *sql = sqlite3_str_new(import->handle);
     sqlite3_stmt *statement = NULL;
     annex_status status;
 
     sqlite3_str_appendf(sql, "INSERT INTO \"%w\".\"%w\" SELECT ", import->target_schema,
                         import->target);
-    if (declaration->counts[IMPORT_KEY] == 0) {
-        sqlite3_str_appendall(sql, "rowid, ");
-    }
     for (size_t i = 0; i < declaration->n; i++) {
         const struct piece *name = &declaration->columns[i].name;
 
@@ -426,6 +417,25 @@ static annex_status rows_copy_all(struct import *import, annex_error *error)
     return status;
 }
 
+/* Such a column keeps vectors in other tables than those read here. */
+static annex_status chunk_refuse_approximate(struct import *import, annex_error *error)
+{
+    for (size_t i = 0; i < import->declaration.n; i++) {
+        const struct vec0_column *column = &import->declaration.columns[i];
+
+        if (column->role == VEC0_VECTOR && column->approximate) {
+            connection_refuse(
+                error,
+                "%s.%.*s is INDEXED BY something else than flat(), which annex_import "
+                "does not read; copy the rows with INSERT INTO ... SELECT",
+                import->table, (int)column->name.bytes, column->name.text);
+            error->status = ANNEX_UNSUPPORTED;
+            return error->status;
+        }
+    }
+    return ANNEX_OK;
+}
+
 annex_status import_vec0_copy(struct import *import, annex_error *error)
 {
     bool ours;
@@ -434,5 +444,9 @@ annex_status import_vec0_copy(struct import *import, annex_error *error)
     if (status != ANNEX_OK) {
         return status;
     }
-    return ours ? rows_copy_all(import, error) : chunk_copy_all(import, error);
+    if (ours) {
+        return rows_copy_all(import, error);
+    }
+    status = chunk_refuse_approximate(import, error);
+    return status == ANNEX_OK ? chunk_copy_all(import, error) : status;
 }

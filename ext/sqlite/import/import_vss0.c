@@ -11,7 +11,7 @@
 /* One column on its way. */
 struct vss0_copy {
     struct import *import;
-    const struct import_column *column;
+    const struct vec0_column *column;
     sqlite3_stmt *update;
     annex_error *error;
     annex_status status;
@@ -20,15 +20,18 @@ struct vss0_copy {
 static bool vss0_copy_vector(void *context, int64_t id, const uint8_t *vector)
 {
     struct vss0_copy *copy = context;
+    uint64_t skipped = copy->import->skipped;
 
     sqlite3_bind_int64(copy->update, 1, id);
-    sqlite3_bind_blob64(copy->update, 2, vector, import_column_bytes(copy->column), SQLITE_STATIC);
+    import_bind_vector(copy->import, copy->update, 2, copy->column, vector);
     copy->status = import_write(copy->import, copy->update, copy->error);
-    copy->import->skipped += sqlite3_changes(copy->import->handle) == 0;
+    if (sqlite3_changes(copy->import->handle) == 0) {
+        copy->import->skipped = skipped + 1; /* whether it is finite or not */
+    }
     return copy->status == ANNEX_OK;
 }
 
-static annex_status vss0_refuse(struct import *import, const struct import_column *column,
+static annex_status vss0_refuse(struct import *import, const struct vec0_column *column,
                                 const char *why, annex_error *error)
 {
     connection_refuse(error,
@@ -39,7 +42,7 @@ static annex_status vss0_refuse(struct import *import, const struct import_colum
     return error->status;
 }
 
-static annex_status vss0_copy_blob(struct import *import, struct import_column *column,
+static annex_status vss0_copy_blob(struct import *import, struct vec0_column *column,
                                    sqlite3_stmt *statement, annex_error *error)
 {
     struct vss0_copy copy = {import, column, NULL, error, ANNEX_OK};
@@ -69,7 +72,7 @@ static annex_status vss0_copy_blob(struct import *import, struct import_column *
     return copy.status;
 }
 
-static annex_status vss0_copy_column(struct import *import, struct import_column *column,
+static annex_status vss0_copy_column(struct import *import, struct vec0_column *column,
                                      annex_error *error)
 {
     sqlite3_stmt *statement = NULL;
@@ -124,7 +127,7 @@ annex_status import_vss0_copy(struct import *import, annex_error *error)
 {
     annex_status status = vss0_copy_rowids(import, error);
 
-    for (size_t i = 0; status == ANNEX_OK && i < import->declaration.n; i++) {
+    for (size_t i = 1; status == ANNEX_OK && i < import->declaration.n; i++) {
         status = vss0_copy_column(import, &import->declaration.columns[i], error);
     }
     return status;

@@ -17,51 +17,8 @@
 #ifndef ANNEX_VEC0_H
 #define ANNEX_VEC0_H
 
-#include "sqlite/declaration.h"
 #include "sqlite/statement.h"
-#include "sqlite/vec/vec.h"
-
-/* ---- vec0_declare.c ---------------------------------------------------------------------------*/
-
-#define VEC0_MAX_VECTORS 16
-#define VEC0_MAX_PARTITIONS 4
-#define VEC0_MAX_METADATA 16
-#define VEC0_MAX_AUXILIARY 16
-#define VEC0_MAX_COLUMNS \
-    (1 + VEC0_MAX_VECTORS + VEC0_MAX_PARTITIONS + VEC0_MAX_METADATA + VEC0_MAX_AUXILIARY)
-
-enum vec0_role { VEC0_KEY, VEC0_VECTOR, VEC0_PARTITION, VEC0_METADATA, VEC0_AUXILIARY };
-#define VEC0_ROLES 5
-
-enum vec0_type { VEC0_INTEGER, VEC0_TEXT, VEC0_FLOAT, VEC0_BOOLEAN, VEC0_BLOB };
-
-struct vec0_column {
-    enum vec0_role role;
-    struct piece name;      /* letters, digits, '_', bytes beyond ASCII */
-    enum vec0_type type;    /* of a column that is no vector */
-    enum vec_type elements; /* of a vector … */
-    size_t dimension;
-    annex_metric metric;
-    bool approximate; /* INDEXED BY something else than flat() */
-};
-
-struct vec0_declaration {
-    struct vec0_column columns[VEC0_MAX_COLUMNS]; /* the key first, then as declared */
-    size_t n;
-    size_t counts[VEC0_ROLES];
-};
-
-/* A declaration without arguments: the key is the rowid. */
-void vec0_declare_begin(struct vec0_declaration *declaration);
-/* Adds an argument, which must live as long as the declaration. */
-bool vec0_declare_add(struct vec0_declaration *declaration, const char *argument,
-                      annex_error *error);
-bool vec0_declare_end(const struct vec0_declaration *declaration, annex_error *error);
-
-/* Bytes of one vector. */
-size_t vec0_vector_bytes(const struct vec0_column *column);
-/* "INTEGER", "TEXT", "FLOAT", "BOOLEAN", "BLOB". */
-const char *vec0_type_name(enum vec0_type type);
+#include "sqlite/vec/vec0_declare.h"
 
 /* ---- vec0_table.c -----------------------------------------------------------------------------*/
 

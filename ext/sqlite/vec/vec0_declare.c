@@ -6,25 +6,26 @@
  *   genre text, +note text                                      metadata, an auxiliary column
  *   chunk_size=1024                                             an option
  *
- * What is accepted is what sqlite-vec accepts: text behind the type of a column that is no vector
- * means nothing, chunk_size is checked and has no effect. INDEXED BY diskann(…), ivf(…) and
- * rescore(…) ask for an approximate index; what stands in the parentheses has no effect.
+ * What sqlite-vec accepts is accepted: the beginning of a word stands for the word, and text behind
+ * the type of a column that is no vector means nothing. chunk_size is checked and has no effect.
+ * INDEXED BY diskann(…), ivf(…) and rescore(…) ask for an approximate index; what stands in the
+ * parentheses has no effect.
  */
-#include <string.h>
+#include "sqlite/vec/vec0_declare.h"
 
-#include "sqlite/vec/vec0.h"
+#include <string.h>
 
 #define DECLARE_ERROR "vec0 constructor error: "
 #define DECLARE_MAX_CHUNK_SIZE 4096
 
+/* The beginning of several is the first of them. */
 static const struct {
     const char *name;
     enum vec0_type type;
 } declare_types[] = {
-    {"text", VEC0_TEXT},       {"int", VEC0_INTEGER},   {"integer", VEC0_INTEGER},
-    {"int64", VEC0_INTEGER},   {"float", VEC0_FLOAT},   {"integer64", VEC0_INTEGER},
-    {"double", VEC0_FLOAT},    {"float64", VEC0_FLOAT}, {"f64", VEC0_FLOAT},
-    {"boolean", VEC0_BOOLEAN}, {"bool", VEC0_BOOLEAN},  {"blob", VEC0_BLOB},
+    {"boolean", VEC0_BOOLEAN}, {"int64", VEC0_INTEGER}, {"integer64", VEC0_INTEGER},
+    {"float64", VEC0_FLOAT},   {"f64", VEC0_FLOAT},     {"double", VEC0_FLOAT},
+    {"text", VEC0_TEXT},       {"blob", VEC0_BLOB},
 };
 
 static const struct {
@@ -46,17 +47,18 @@ const char *vec0_type_name(enum vec0_type type)
     return names[type];
 }
 
+annex_format vec0_format(const struct vec0_column *column)
+{
+    return column->elements == VEC_F32    ? ANNEX_F32
+           : column->elements == VEC_INT8 ? ANNEX_I8
+                                          : ANNEX_BITS;
+}
+
 size_t vec0_vector_bytes(const struct vec0_column *column)
 {
-    switch (column->elements) {
-    case VEC_F32:
-        return column->dimension * sizeof(float);
-    case VEC_INT8:
-        return column->dimension;
-    case VEC_BIT:
-        break;
-    }
-    return column->dimension / 8;
+    return column->elements == VEC_F32    ? column->dimension * sizeof(float)
+           : column->elements == VEC_INT8 ? column->dimension
+                                          : column->dimension / 8;
 }
 
 void vec0_declare_begin(struct vec0_declaration *declaration)
@@ -76,19 +78,27 @@ bool vec0_declare_end(const struct vec0_declaration *declaration, annex_error *e
     return true;
 }
 
-/* Takes the column in, unless there are too many of its role. */
-static bool declare_take(struct vec0_declaration *declaration, const struct vec0_column *column,
+bool vec0_declare_column(struct vec0_declaration *declaration, const struct vec0_column *column,
                          annex_error *error)
 {
     size_t *count = &declaration->counts[column->role];
+    struct vec0_column *added;
 
     if (*count == declare_limits[column->role].most) {
         connection_refuse(error, DECLARE_ERROR "%s", declare_limits[column->role].refusal);
         return false;
     }
-    ++*count;
-    declaration->columns[column->role == VEC0_KEY ? 0 : declaration->n++] = *column;
+    added = &declaration->columns[column->role == VEC0_KEY ? 0 : declaration->n++];
+    *added = *column;
+    added->number = (*count)++;
     return true;
+}
+
+/* "could not parse vector column" and the like, and the argument. */
+static bool declare_refuse(const char *what, struct piece argument, annex_error *error)
+{
+    connection_refuse(error, DECLARE_ERROR "%s '%.*s'", what, (int)argument.bytes, argument.text);
+    return false;
 }
 
 static bool declare_is_name(struct piece word)
@@ -113,9 +123,7 @@ static bool declare_elements(struct piece word, enum vec_type *elements)
     };
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        size_t bytes = strlen(names[i].start);
-
-        if (word.bytes >= bytes && piece_is((struct piece){word.text, bytes}, names[i].start)) {
+        if (piece_starts(word, names[i].start)) {
             *elements = names[i].elements;
             return true;
         }
@@ -125,26 +133,31 @@ static bool declare_elements(struct piece word, enum vec_type *elements)
 
 static bool declare_metric(struct piece *rest, struct vec0_column *column)
 {
+    static const annex_metric metrics[] = {ANNEX_L2, ANNEX_L1, ANNEX_COSINE};
     bool assigned = piece_is(declaration_word(rest), "=");
     struct piece name = declaration_word(rest);
 
-    column->metric = piece_is(name, "l2")       ? ANNEX_L2
-                     : piece_is(name, "l1")     ? ANNEX_L1
-                     : piece_is(name, "cosine") ? ANNEX_COSINE
-                                                : column->metric;
-    return assigned && column->elements != VEC_BIT &&
-           (piece_is(name, "l2") || piece_is(name, "l1") || piece_is(name, "cosine"));
+    if (!assigned || column->elements == VEC_BIT) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++) {
+        if (piece_abbreviates(name, annex_metric_name(metrics[i]))) {
+            column->metric = metrics[i];
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool declare_index(struct piece *rest, struct vec0_column *column)
 {
-    bool by = piece_is(declaration_word(rest), "by");
+    bool by = piece_abbreviates(declaration_word(rest), "by");
     struct piece name = declaration_word(rest);
     size_t depth = 0;
 
-    column->approximate = !piece_is(name, "flat");
-    if (!by || (column->approximate && !piece_is(name, "diskann") && !piece_is(name, "ivf") &&
-                !piece_is(name, "rescore"))) {
+    column->approximate = !piece_abbreviates(name, "flat");
+    if (!by || (column->approximate && !piece_abbreviates(name, "diskann") &&
+                !piece_abbreviates(name, "ivf") && !piece_abbreviates(name, "rescore"))) {
         return false;
     }
     do {
@@ -170,9 +183,9 @@ static bool declare_vector_rest(struct piece rest, struct vec0_column *column)
         return false;
     }
     for (word = declaration_word(&rest); word.bytes > 0; word = declaration_word(&rest)) {
-        bool known = piece_is(word, "distance_metric") ? declare_metric(&rest, column)
-                     : piece_is(word, "indexed")       ? declare_index(&rest, column)
-                                                       : false;
+        bool known = piece_abbreviates(word, "distance_metric") ? declare_metric(&rest, column)
+                     : piece_abbreviates(word, "indexed")       ? declare_index(&rest, column)
+                                                                : false;
 
         if (!known) {
             return false;
@@ -181,14 +194,13 @@ static bool declare_vector_rest(struct piece rest, struct vec0_column *column)
     return true;
 }
 
-static bool declare_vector(struct vec0_declaration *declaration, const char *argument,
+static bool declare_vector(struct vec0_declaration *declaration, struct piece argument,
                            struct piece rest, struct vec0_column column, annex_error *error)
 {
     column.role = VEC0_VECTOR;
     column.metric = column.elements == VEC_BIT ? ANNEX_HAMMING : ANNEX_L2;
     if (!declare_vector_rest(rest, &column)) {
-        connection_refuse(error, DECLARE_ERROR "could not parse vector column '%s'", argument);
-        return false;
+        return declare_refuse("could not parse vector column", argument, error);
     }
     if (column.dimension > ANNEX_MAX_DIMENSION) {
         connection_refuse(error,
@@ -197,7 +209,7 @@ static bool declare_vector(struct vec0_declaration *declaration, const char *arg
                           column.dimension, ANNEX_MAX_DIMENSION);
         return false;
     }
-    return declare_take(declaration, &column, error);
+    return vec0_declare_column(declaration, &column, error);
 }
 
 /* ---- Other columns and options ----------------------------------------------------------------*/
@@ -205,7 +217,7 @@ static bool declare_vector(struct vec0_declaration *declaration, const char *arg
 static bool declare_type(struct piece word, enum vec0_type *type)
 {
     for (size_t i = 0; i < sizeof declare_types / sizeof declare_types[0]; i++) {
-        if (piece_is(word, declare_types[i].name)) {
+        if (piece_abbreviates(word, declare_types[i].name)) {
             *type = declare_types[i].type;
             return true;
         }
@@ -213,38 +225,38 @@ static bool declare_type(struct piece word, enum vec0_type *type)
     return false;
 }
 
-static bool declare_plain(struct vec0_declaration *declaration, const char *argument,
+static bool declare_plain(struct vec0_declaration *declaration, struct piece argument,
                           struct piece type, struct piece rest, struct vec0_column column,
                           annex_error *error)
 {
     bool known = declare_type(type, &column.type);
     struct piece first = declaration_word(&rest);
 
-    if (column.role != VEC0_AUXILIARY && piece_is(declaration_word(&rest), "key")) {
-        column.role = piece_is(first, "primary")     ? VEC0_KEY
-                      : piece_is(first, "partition") ? VEC0_PARTITION
-                                                     : VEC0_METADATA;
+    if (column.role != VEC0_AUXILIARY && piece_abbreviates(declaration_word(&rest), "key")) {
+        column.role = piece_abbreviates(first, "partition") ? VEC0_PARTITION
+                      : piece_abbreviates(first, "primary") ? VEC0_KEY
+                                                            : VEC0_METADATA;
     }
     known = known && (column.role == VEC0_AUXILIARY || column.type != VEC0_BLOB);
     if (column.role == VEC0_KEY || column.role == VEC0_PARTITION) {
         known = known && (column.type == VEC0_INTEGER || column.type == VEC0_TEXT);
     }
     if (!known) {
-        connection_refuse(error, DECLARE_ERROR "Could not parse '%s'", argument);
-        return false;
+        return declare_refuse("Could not parse", argument, error);
     }
-    return declare_take(declaration, &column, error);
+    return vec0_declare_column(declaration, &column, error);
 }
 
-static bool declare_option(const char *argument, struct piece name, struct piece rest,
+static bool declare_option(struct piece argument, struct piece name, struct piece rest,
                            annex_error *error)
 {
     struct piece value = declaration_word(&rest);
     size_t chunk_size;
 
     if (value.bytes == 0 || declaration_word(&rest).bytes > 0) {
-        connection_refuse(error, DECLARE_ERROR "could not parse table option '%s'", argument);
-    } else if (!piece_is(name, "chunk_size")) {
+        return declare_refuse("could not parse table option", argument, error);
+    }
+    if (!piece_abbreviates(name, "chunk_size")) {
         connection_refuse(error, DECLARE_ERROR "Unknown table option: %.*s", (int)name.bytes,
                           name.text);
     } else if (!piece_number(value, SIZE_MAX / 2, &chunk_size) || chunk_size == 0) {
@@ -259,11 +271,11 @@ static bool declare_option(const char *argument, struct piece name, struct piece
     return false;
 }
 
-bool vec0_declare_add(struct vec0_declaration *declaration, const char *argument,
+bool vec0_declare_add(struct vec0_declaration *declaration, struct piece argument,
                       annex_error *error)
 {
     struct vec0_column column = {.role = VEC0_METADATA};
-    struct piece rest = {argument, strlen(argument)};
+    struct piece rest = argument;
     struct piece second, behind;
 
     column.name = declaration_word(&rest);
@@ -276,8 +288,7 @@ bool vec0_declare_add(struct vec0_declaration *declaration, const char *argument
     }
     second = declaration_word(&rest);
     if (!declare_is_name(column.name)) {
-        connection_refuse(error, DECLARE_ERROR "Could not parse '%s'", argument);
-        return false;
+        return declare_refuse("Could not parse", argument, error);
     }
     if (column.role == VEC0_METADATA && piece_is(second, "=")) {
         return declare_option(argument, column.name, rest, error);

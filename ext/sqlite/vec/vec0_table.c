@@ -141,7 +141,7 @@ static bool table_read(struct vec0_table *table, int n, annex_error *error)
     vec0_declare_begin(&table->declaration);
     for (int i = TABLE_FIRST_ARGUMENT; i < n; i++) {
         at += strlen(at) + 1;
-        if (!vec0_declare_add(&table->declaration, at, error)) {
+        if (!vec0_declare_add(&table->declaration, (struct piece){at, strlen(at)}, error)) {
             return false;
         }
     }
@@ -256,16 +256,13 @@ static annex_status table_create_filter(struct vec0_table *table, annex_error *e
 annex_status vec0_create_index(struct vec0_table *table, annex_db *annex,
                                const struct vec0_column *column, annex_error *error)
 {
-    annex_format format = column->elements == VEC_F32    ? ANNEX_F32
-                          : column->elements == VEC_INT8 ? ANNEX_I8
-                                                         : ANNEX_BITS;
     char *index = vec0_index_name(table, column);
     char *rows = sqlite3_mprintf("%s.%s_rows", table->schema, table->name);
     char *name = sqlite3_mprintf("%.*s", (int)column->name.bytes, column->name.text);
     char *options = sqlite3_mprintf(
         "{\"dimension\": %d, \"metric\": \"%s\", \"format\": \"%s\", \"index\": \"%s\"}",
-        (int)column->dimension, annex_metric_name(column->metric), annex_format_name(format),
-        column->approximate ? "auto" : "flat");
+        (int)column->dimension, annex_metric_name(column->metric),
+        annex_format_name(vec0_format(column)), column->approximate ? "auto" : "flat");
     annex_status status = ANNEX_NOMEM;
 
     if (index != NULL && rows != NULL && name != NULL && options != NULL) {
