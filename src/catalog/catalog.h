@@ -14,8 +14,8 @@
  * were left, the index is stale: answers come from the table itself until a sync has compared the
  * table with the segments and taken in what differs.
  * Files: definition rowkey column (words) - catalog inspect schema store part sweep cache log
- * source compare (kept) - db db_create db_search db_sync db_check db_list (verbs). What the files
- * of a search share is in search.h.
+ * source compare (kept) - db db_create db_search db_sync db_check db_list (verbs). A search has
+ * more files, which share search.h.
  */
 #ifndef ANNEX_CATALOG_H
 #define ANNEX_CATALOG_H
@@ -175,6 +175,8 @@ struct delta {
     bool loaded;
     struct buffer states;  /* enum delta_state, one byte a key */
     struct buffer vectors; /* a vector a key, valid where states says so */
+    annex_format format;   /* of the column when they were read, and dimension */
+    uint32_t dimension;
     /* A row was not there in a transaction, whose rollback may bring it back without a log row. */
     bool unsure;
     int64_t schema_version; /* when the absent were looked up */
@@ -245,7 +247,6 @@ annex_status catalog_new(annex_db *db, const char *schema, const char *name,
 void catalog_forget(struct catalog_index *index);
 void catalog_close(annex_db *db, struct catalog_index *index); /* NULL is allowed */
 void catalog_close_all(annex_db *db);
-struct host_log catalog_log(const struct catalog_index *index);
 annex_status catalog_name_table(struct catalog_index *index, const char *table, annex_error *error);
 annex_status schema_insert_index(annex_db *db, struct catalog_index *index, annex_error *error);
 /* Writes definition and watermark under a new version. */
@@ -262,6 +263,8 @@ annex_status schema_delete_parts(annex_db *db, const struct catalog_index *index
 
 /* ---- inspect.c: is everything as it was left? -------------------------------------------------*/
 
+/* What the host needs to know of the change log; it borrows from the index. */
+struct host_log catalog_log(const struct catalog_index *index);
 /*
  * Compares table, triggers and log with what was left, follows names that were changed, and fills
  * index->stale. An error when the table, or a column the index is made of, is gone.
@@ -331,7 +334,7 @@ bool part_is_dead(const struct catalog_part *part, uint32_t row);
 annex_status part_row_key(const struct catalog_part *part, struct rowkey_shape shape, uint32_t row,
                           struct rowkey *key, annex_error *error);
 
-/* ---- log.c: the delta -------------------------------------------------------------------------*/
+/* ---- log.c: which keys were changed -------------------------------------------------------------------------*/
 
 enum delta_state { DELTA_UNREAD = 0, DELTA_PRESENT = 1, DELTA_ABSENT = 2 };
 
@@ -412,7 +415,11 @@ annex_status source_rows_open(annex_db *db, struct catalog_index *index,
                               const struct rowkey_set *keys, const char *where, bool strict,
                               struct source_rows *rows, annex_error *error);
 annex_rows source_rows_view(struct source_rows *rows);
+/* Warns when rows were left out of the last pass, which was from `rows`. */
+void source_say_left_out(const struct source_rows *rows);
 void source_rows_close(struct source_rows *rows);
+/* Completes format and dimension of the definition from the first rows, if there are any. */
+annex_status source_learn(annex_db *db, struct catalog_index *index, annex_error *error);
 /* The first values of the column, for vector_detect; they live in the arena. */
 annex_status source_samples(annex_db *db, struct catalog_index *index, struct arena *arena,
                             annex_value *samples, size_t capacity, size_t *n, annex_error *error);

@@ -90,6 +90,22 @@ static void list_sum_parts(const struct catalog_index *index, annex_db_index *it
     item->recall = item->rows > 0 ? recall / (double)item->rows : 1;
 }
 
+static annex_status list_define_keys(const struct definition *definition, struct arena *arena,
+                                     annex_db_index *item, annex_error *error)
+{
+    const char **columns = NULL;
+    TRY(arena_new(arena, definition->n_keys, sizeof *columns, &columns, error));
+    item->keys = "";
+    for (size_t i = 0; i < definition->n_keys; i++) {
+        TRY(list_copy(arena, definition->keys[i], &columns[i], error));
+        TRY(arena_printf(arena, &item->keys, error, "%s%s%s", item->keys, i > 0 ? ", " : "",
+                         columns[i]));
+    }
+    item->key_columns = columns;
+    item->n_key_columns = definition->n_keys;
+    return ANNEX_OK;
+}
+
 /* What does not change while the index is looked at. */
 static annex_status list_define(const struct catalog_index *index, struct arena *arena,
                                 annex_db_index *item, annex_error *error)
@@ -99,11 +115,7 @@ static annex_status list_define(const struct catalog_index *index, struct arena 
     TRY(list_copy(arena, definition->column, &item->column, error));
     TRY(list_copy(arena, definition->where, &item->where, error));
     TRY(list_copy(arena, definition->options, &item->options, error));
-    item->keys = "";
-    for (size_t i = 0; i < definition->n_keys; i++) {
-        TRY(arena_printf(arena, &item->keys, error, "%s%s%s", item->keys, i > 0 ? ", " : "",
-                         definition->keys[i]));
-    }
+    TRY(list_define_keys(definition, arena, item, error));
     item->metric = annex_metric_name(definition->metric);
     item->format = annex_format_name(definition->format);
     item->storage = definition->in_file ? "file" : "database";

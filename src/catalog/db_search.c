@@ -40,21 +40,6 @@ static annex_status search_look(struct search *search, annex_error *error)
     return delta_refresh(search->db, index, error);
 }
 
-/* An index made over an empty table learns format and dimension from the rows there are now. */
-static annex_status search_learn(struct search *search, annex_error *error)
-{
-    annex_value samples[VECTOR_SAMPLES];
-    struct arena scratch = {&search->db->env, NULL};
-    size_t n = 0;
-    annex_status status =
-        source_samples(search->db, search->index, &scratch, samples, VECTOR_SAMPLES, &n, error);
-    if (status == ANNEX_OK) {
-        status = vector_detect(&search->db->env, samples, n, &search->index->definition, error);
-    }
-    arena_free(&scratch);
-    return status;
-}
-
 static annex_status search_like(struct search *search, annex_error *error)
 {
     const struct catalog_index *index = search->index;
@@ -145,8 +130,8 @@ static annex_status search_stale(struct search *search, annex_error *error)
                      "exact scan of the table%s (stale: %s)", search_filter_name(search->request),
                      index->stale.message));
     return search->filter.active && search->request->has_keys
-               ? scan_keys(search, &search->filter.keys, error)
-               : scan_table(search, error);
+               ? search_keys(search, &search->filter.keys, NULL, error)
+               : search_table(search, error);
 }
 
 annex_status search_round(struct search *search, size_t limit, annex_error *error)
@@ -167,10 +152,10 @@ annex_status search_round(struct search *search, size_t limit, annex_error *erro
         TRY(arena_printf(&search->result->arena, &search->result->plan, error,
                          "exact scan of %zu rows%s", search->filter.keys.n,
                          search_filter_name(search->request)));
-        return scan_keys(search, &search->filter.keys, error);
+        return search_keys(search, &search->filter.keys, NULL, error);
     }
     TRY(search_plan_segments(search, error));
-    TRY(scan_delta(search, error)); /* first: what is new should be found within any budget */
+    TRY(search_delta(search, error)); /* first: what is new should be found within any budget */
     for (size_t i = 0; i < index->n_parts; i++) {
         TRY(search_part(search, i, error));
     }
@@ -251,8 +236,8 @@ static annex_status search_run(struct search *search, annex_error *error)
     TRY(group_check(search, error));
     budget_begin(&search->budget, &search->settings, request->spent);
     TRY(search_look(search, error));
-    if (!definition_is_complete(&index->definition)) {
-        TRY(search_learn(search, error));
+    if (!definition_is_complete(&index->definition)) { /* it was made over an empty table */
+        TRY(source_learn(search->db, index, error));
     }
     if (!definition_is_complete(&index->definition)) {
         search->result->plan = "the index is empty";
@@ -344,7 +329,7 @@ annex_status annex_db_vector(annex_db *db, const char *name, const annex_value *
     }
     TRY_CLEANUP(catalog_inspect(db, search.index, error));
     if (!definition_is_complete(definition)) {
-        TRY_CLEANUP(search_learn(&search, error));
+        TRY_CLEANUP(source_learn(db, search.index, error));
     }
     *metric = definition->metric;
     *dimension = definition->dimension;

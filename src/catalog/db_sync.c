@@ -19,44 +19,22 @@
 
 /* ---- from the whole table ---------------------------------------------------------------------*/
 
-/* What is known already stays, whatever the first rows have become since. */
-static annex_status rebuild_learn(annex_db *db, struct catalog_index *index, bool strict,
-                                  size_t *n_samples, annex_error *error)
-{
-    bool known = !strict && definition_is_complete(&index->definition);
-    annex_value samples[VECTOR_SAMPLES];
-    struct arena scratch = {&db->env, NULL};
-    annex_status status =
-        source_samples(db, index, &scratch, samples, VECTOR_SAMPLES, n_samples, error);
-    if (status == ANNEX_OK && !known) {
-        status = vector_detect(&db->env, samples, *n_samples, &index->definition, error);
-    }
-    arena_free(&scratch);
-    return status;
-}
-
-static void say_left_out(annex_db *db, const struct source_rows *rows)
-{
-    if (rows->left_out > 0 && rows->first_left_out[0] != '\0') {
-        log_message(&db->env, ANNEX_LOG_WARNING, "%s; %llu rows were left out",
-                    rows->first_left_out, (unsigned long long)rows->left_out);
-    }
-}
-
 annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
                            annex_error *error)
 {
     struct source_rows rows;
-    size_t n_samples = 0;
-    TRY(rebuild_learn(db, index, strict, &n_samples, error));
-    if (n_samples == 0) {
-        return ANNEX_OK;
+    /* What a sync knows already stays, whatever the first rows have become since. */
+    if (strict || !definition_is_complete(&index->definition)) {
+        TRY(source_learn(db, index, error));
+    }
+    if (!definition_is_complete(&index->definition)) {
+        return ANNEX_OK; /* there are no rows */
     }
     TRY(source_rows_open(db, index, NULL, "", strict, &rows, error));
     annex_rows view = source_rows_view(&rows);
     annex_status status = store_build(db, index, &view, index->definition.family, error);
     if (status == ANNEX_OK) {
-        say_left_out(db, &rows);
+        source_say_left_out(&rows);
     }
     source_rows_close(&rows);
     return status;
@@ -92,7 +70,7 @@ static void fold_mark_dead(struct fold *fold)
     }
 }
 
-/* Which segments go into the new one; `live` rows of them are to be rewritten. */
+/* Which segments go into the new one: their live rows are read from the table again. */
 static void fold_choose(struct fold *fold)
 {
     const struct catalog_index *index = fold->index;
@@ -154,7 +132,7 @@ static annex_status fold_build(struct fold *fold, annex_error *error)
     annex_family family = index->definition.family == ANNEX_FLAT ? ANNEX_FLAT : ANNEX_FAMILY_AUTO;
     annex_status status = store_build(fold->db, index, &view, family, error);
     if (status == ANNEX_OK) {
-        say_left_out(fold->db, &rows);
+        source_say_left_out(&rows);
     }
     source_rows_close(&rows);
     return status;
@@ -176,7 +154,6 @@ struct sync_work {
     struct catalog_index *index;
     struct fold fold;
     annex_sync_report report;
-    size_t n_older;
     bool optimize;
 };
 
@@ -229,7 +206,7 @@ static annex_status sync_look(struct sync_work *work, annex_error *error)
 
 static annex_status sync_build_anew(struct sync_work *work, annex_error *error)
 {
-    memset(work->fold.absorbed, 1, work->n_older * sizeof *work->fold.absorbed);
+    memset(work->fold.absorbed, 1, work->fold.n_older * sizeof *work->fold.absorbed);
     work->report.rebuilt = 1;
     return catalog_build(work->db, work->index, false, error);
 }
@@ -249,13 +226,13 @@ static annex_status sync_sweep(struct sync_work *work, annex_error *error)
     struct catalog_index *index = work->index;
     struct fold *fold = &work->fold;
     struct compare_report report;
-    for (size_t i = 0; i < work->n_older; i++) {
+    for (size_t i = 0; i < work->fold.n_older; i++) {
         fold->absorbed[i] = index->parts[i].index == NULL;
         fold->n_absorbed += fold->absorbed[i];
     }
     log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is compared with its table: %s",
                 index->name, index->stale.message);
-    if (fold->n_absorbed == work->n_older) {
+    if (fold->n_absorbed == work->fold.n_older) {
         return sync_build_anew(work, error);
     }
     delta_clear(index);
@@ -265,7 +242,7 @@ static annex_status sync_sweep(struct sync_work *work, annex_error *error)
         return ANNEX_OK;
     }
     TRY(fold_run(fold, error));
-    work->report.rebuilt = fold->n_absorbed == work->n_older;
+    work->report.rebuilt = fold->n_absorbed == work->fold.n_older;
     return ANNEX_OK;
 }
 
@@ -292,8 +269,8 @@ static annex_status sync_write(struct sync_work *work, annex_error *error)
     index->parts_expected = 0;
     for (size_t i = 0; i < index->n_parts; i++) {
         struct catalog_part *part = &index->parts[i];
-        index->parts_expected += i >= work->n_older || !work->fold.absorbed[i];
-        if (i >= work->n_older) {
+        index->parts_expected += i >= work->fold.n_older || !work->fold.absorbed[i];
+        if (i >= work->fold.n_older) {
             TRY(store_write(db, index, part, error));
         } else if (work->fold.absorbed[i]) {
             TRY(schema_delete_part(db, index, part->id, error));
@@ -327,9 +304,9 @@ static uint64_t sync_count_rows(const struct sync_work *work, size_t first, size
 /* Rows of new segments that were in none before: without those that only moved. */
 static uint64_t sync_count_inserted(const struct sync_work *work)
 {
-    uint64_t built = sync_count_rows(work, work->n_older, work->index->n_parts);
+    uint64_t built = sync_count_rows(work, work->fold.n_older, work->index->n_parts);
     uint64_t moved = 0;
-    for (size_t i = 0; i < work->n_older; i++) {
+    for (size_t i = 0; i < work->fold.n_older; i++) {
         bool readable = work->index->parts[i].index != NULL;
         moved += work->fold.absorbed[i] && readable ? sync_count_rows(work, i, i + 1) : 0;
     }
@@ -340,7 +317,7 @@ static annex_status sync_run(struct sync_work *work, annex_error *error)
 {
     struct catalog_index *index = work->index;
     TRY(sync_look(work, error));
-    work->n_older = work->fold.n_older = index->n_parts;
+    work->fold.n_older = index->n_parts;
     TRY(memory_new(&work->db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
                    &work->fold.absorbed, error));
     /* New names are written down: the triggers, which tell them, may be lost one day. */
@@ -359,11 +336,11 @@ static void sync_remove_files(struct sync_work *work, bool committed)
 {
     struct catalog_index *index = work->index;
     for (size_t i = 0; i < index->n_parts; i++) {
-        bool older = i < work->n_older;
+        bool older = i < work->fold.n_older;
         bool unused = committed ? older && work->fold.absorbed[i] : !older;
         for (size_t j = 0; unused && j < index->n_parts; j++) {
-            bool kept =
-                committed ? j >= work->n_older || !work->fold.absorbed[j] : j < work->n_older;
+            bool kept = committed ? j >= work->fold.n_older || !work->fold.absorbed[j]
+                                  : j < work->fold.n_older;
             unused = !kept || !store_is_same(&index->parts[i], &index->parts[j]);
         }
         if (unused) {
@@ -375,7 +352,7 @@ static void sync_remove_files(struct sync_work *work, bool committed)
 static uint64_t sync_count_segments(const struct sync_work *work)
 {
     uint64_t n = work->index->n_parts;
-    for (size_t i = 0; i < work->n_older; i++) {
+    for (size_t i = 0; i < work->fold.n_older; i++) {
         n -= work->fold.absorbed[i];
     }
     return n;
@@ -432,7 +409,7 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
     if (work.fold.absorbed != NULL) {
         sync_remove_files(&work, status == ANNEX_OK);
     }
-    memory_free(&db->env, work.fold.absorbed, MAX(work.n_older, (size_t)1),
+    memory_free(&db->env, work.fold.absorbed, MAX(work.fold.n_older, (size_t)1),
                 sizeof *work.fold.absorbed);
     rowkey_set_free(&db->env, &work.fold.keys);
     catalog_forget(work.index);

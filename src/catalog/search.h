@@ -2,8 +2,9 @@
  * search.h - how a question is answered: what the files of a search share.
  *
  * db_search.c reads the request and makes rounds; a round offers rows of segments (segments.c), of
- * the delta and of the table (scan.c), as far as the filter lets them pass, to a ranking; group.c
- * and diversify.c choose among what was found; result.c hands it out. A budget may cut it short.
+ * the delta (delta.c) or of the table (scan.c), as far as the filter lets them pass, to a ranking;
+ * group.c and diversify.c choose among what was found; result.c hands it out. A budget may cut it
+ * short.
  */
 #ifndef ANNEX_CATALOG_SEARCH_H
 #define ANNEX_CATALOG_SEARCH_H
@@ -96,7 +97,7 @@ annex_status filter_resolve(annex_db *db, struct catalog_index *index,
                             struct filter *filter, annex_error *error);
 void filter_free(annex_db *db, const struct catalog_index *index, struct filter *filter);
 
-/* ---- scan.c: exact search of rows of the table ------------------------------------------------*/
+/* ---- db_search.c: the search ------------------------------------------------------------------*/
 
 /* A search on its way: what is looked for, and the best so far. */
 struct search {
@@ -121,22 +122,22 @@ struct search {
     annex_result *result;
 };
 
-/* Offers the rows of a segment (segments.c). */
-annex_status search_part(struct search *search, size_t part, annex_error *error);
 /* Fills the ranking with the nearest rows; `limit` of them unless within a distance. */
 annex_status search_round(struct search *search, size_t limit, annex_error *error);
 
-/* All rows of the table that fulfil the request's condition. */
-annex_status scan_table(struct search *search, annex_error *error);
-/* The rows of some keys. */
-annex_status scan_keys(struct search *search, const struct rowkey_set *keys, annex_error *error);
-/* Keeps the vector of a changed row, with unit length under cosine. */
-void delta_keep(struct delta *delta, size_t position, const struct vector_reader *reader,
-                const void *vector);
-/* Reads unread rows of the delta that lie side by side (delta.c). */
-annex_status delta_read_range(struct search *search, annex_error *error);
+/* ---- segments.c, delta.c, scan.c: rows that are offered to the ranking ------------------------*/
+
+/* Whether a row is the one that the query was taken from. */
+bool search_skips(const struct search *search, const struct rowkey *key);
+/* The rows of a segment. */
+annex_status search_part(struct search *search, size_t part, annex_error *error);
 /* The rows changed since the last sync. */
-annex_status scan_delta(struct search *search, annex_error *error);
+annex_status search_delta(struct search *search, annex_error *error);
+/* All rows of the table that fulfil the request's condition. */
+annex_status search_table(struct search *search, annex_error *error);
+/* The rows of some keys: of all, or of those in the bitmap `allowed`. */
+annex_status search_keys(struct search *search, const struct rowkey_set *keys,
+                         const uint64_t *allowed, annex_error *error);
 
 /* ---- group.c, diversify.c: rows chosen among those that were found ----------------------------*/
 

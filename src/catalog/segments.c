@@ -9,32 +9,19 @@ struct part_search {
     struct catalog_part *part;
 };
 
-static struct rowkey part_key(const struct catalog_part *part, uint32_t row, bool integer)
-{
-    struct rowkey key = {0};
-    const void *bytes = NULL;
-    if (integer) {
-        (void)annex_index_key(part->index, row, &key.integer, NULL);
-    } else if (annex_index_key_bytes(part->index, row, &bytes, &key.n_bytes, NULL) == ANNEX_OK) {
-        key.bytes = bytes;
-    }
-    return key;
-}
-
 /* annex_search_options.fetch: the vectors that the table holds now. */
 static annex_status part_fetch(void *context, const uint32_t *rows, size_t n, void *vectors,
                                unsigned char *present, annex_error *error)
 {
     struct part_search *self = context;
     struct source_fetch *fetch = &self->search->fetch;
-    bool integer = self->search->index->shape.integer;
+    struct rowkey_shape shape = self->search->index->shape;
     for (size_t i = 0; i < n; i++) {
-        struct rowkey key = part_key(self->part, rows[i], integer);
+        char *vector = (char *)vectors + i * fetch->reader.bytes;
         enum vector_state state = VECTOR_NONE;
-        if (integer || key.bytes != NULL) {
-            char *vector = (char *)vectors + i * fetch->reader.bytes;
-            TRY(source_fetch_key(fetch, &key, vector, &state, error));
-        }
+        struct rowkey key;
+        TRY(part_row_key(self->part, shape, rows[i], &key, error));
+        TRY(source_fetch_key(fetch, &key, vector, &state, error));
         present[i] = state == VECTOR_GOOD;
     }
     return ANNEX_OK;
@@ -86,11 +73,11 @@ static annex_status search_offer_hits(struct search *search, const struct catalo
                                       const annex_hit *hits, size_t n, annex_error *error)
 {
     for (size_t i = 0; i < n; i++) {
-        struct rowkey key = part_key(part, hits[i].row, search->index->shape.integer);
-        if (search->has_skipped && rowkey_compare(&key, &search->skipped) == 0) {
-            continue;
+        struct rowkey key;
+        TRY(part_row_key(part, search->index->shape, hits[i].row, &key, error));
+        if (!search_skips(search, &key)) {
+            TRY(ranking_add(&search->ranking, hits[i].distance, &key, error));
         }
-        TRY(ranking_add(&search->ranking, hits[i].distance, &key, error));
         if (i % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1) {
             TRY(search_poll(&search->db->env, error));
         }

@@ -344,6 +344,16 @@ annex_rows source_rows_view(struct source_rows *rows)
     return (annex_rows){.context = rows, .next = source_next, .rewind = source_rewind};
 }
 
+void source_say_left_out(const struct source_rows *rows)
+{
+    if (rows->left_out > 0) {
+        log_message(&rows->db->env, ANNEX_LOG_WARNING, "%s; %llu rows were left out",
+                    rows->first_left_out, (unsigned long long)rows->left_out);
+    }
+}
+
+/* ---- the first rows --------------------------------------------------------------------------*/
+
 annex_status source_samples(annex_db *db, struct catalog_index *index, struct arena *arena,
                             annex_value *samples, size_t capacity, size_t *n, annex_error *error)
 {
@@ -370,5 +380,18 @@ annex_status source_samples(annex_db *db, struct catalog_index *index, struct ar
     }
 cleanup:
     type->finish(statement);
+    return status;
+}
+
+annex_status source_learn(annex_db *db, struct catalog_index *index, annex_error *error)
+{
+    annex_value samples[VECTOR_SAMPLES];
+    struct arena scratch = {&db->env, NULL};
+    size_t n = 0;
+    annex_status status = source_samples(db, index, &scratch, samples, VECTOR_SAMPLES, &n, error);
+    if (status == ANNEX_OK) {
+        status = vector_detect(&db->env, samples, n, &index->definition, error);
+    }
+    arena_free(&scratch);
     return status;
 }

@@ -95,19 +95,15 @@ static annex_status parse_key(const char *text, struct key *key, annex_error *er
     return ANNEX_OK;
 }
 
-/* Refuses a key with more or fewer values than the index has key columns, "a" or "a, b". */
+/* Refuses a key with more or fewer values than the index has key columns. */
 static annex_status key_fits(const struct key *key, const annex_db_index *index, annex_error *error)
 {
-    size_t columns = 1;
-    for (const char *c = index->keys; *c != '\0'; c++) {
-        columns += *c == ',';
-    }
-    if (key->n == columns) {
+    if (key->n == index->n_key_columns) {
         return ANNEX_OK;
     }
     return session_error(error, ANNEX_INVALID,
                          "a key of %s has %zu values (%s), not %zu; give them as a JSON array",
-                         index->name, columns, index->keys, key->n);
+                         index->name, index->n_key_columns, index->keys, key->n);
 }
 
 /* The options of a request as JSON, to be freed; NULL when there are none. */

@@ -206,6 +206,34 @@ static void empty_table__learns_its_dimension(void **state)
     scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
 }
 
+/* How many rows a query given as JSON finds. */
+static size_t count_found(struct scene *scene, const char *query)
+{
+    annex_db_request request = ANNEX_DB_REQUEST_INIT;
+    annex_result *result = NULL;
+    request.query = (annex_value){.type = ANNEX_TEXT, .data = query, .bytes = strlen(query)};
+    scene_ok(scene, annex_db_search(scene->db, "idx", &request, &result, &scene->error));
+    size_t n = annex_result_count(result);
+    annex_result_free(result);
+    return n;
+}
+
+static void empty_index_over_vectors_of_several_kinds__follows_the_first_row(void **state)
+{
+    struct scene *scene = *state;
+    scene_docs(scene, 0);
+    scene_create(scene, NULL);
+    scene_run(scene, "INSERT INTO docs(id, vec) VALUES "
+                     "(1, '[1,2,3,4]'), (2, '[1,2]'), (3, '[3,4]'), (4, '[5,6,7,8]')");
+    assert_int_equal(count_found(scene, "[1,2,3,4]"), 2);
+    scene_run(scene, "DELETE FROM docs WHERE id = 1");
+    assert_int_equal(count_found(scene, "[1,2]"), 2);
+    scene_run(scene, "INSERT INTO docs(id, vec) VALUES (0, '[0,0,0,1]')");
+    assert_int_equal(count_found(scene, "[1,2,3,4]"), 2);
+    scene_run(scene, "UPDATE docs SET vec = x'0000803f000000400000404000008040' WHERE id = 0");
+    assert_int_equal(count_found(scene, "[1,2,3,4]"), 1);
+}
+
 static void formats__are_detected(void **state)
 {
     static const struct {
@@ -449,6 +477,7 @@ int main(void)
         SCENE(bad_rows__are_named_and_nothing_is_created),
         SCENE(table_without_a_key__is_refused_with_what_mends_it),
         SCENE(empty_table__learns_its_dimension),
+        SCENE(empty_index_over_vectors_of_several_kinds__follows_the_first_row),
         SCENE(formats__are_detected),
         SCENE(condition__must_depend_on_one_row),
         SCENE(names_with_everything_in_them__work),
