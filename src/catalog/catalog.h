@@ -334,7 +334,7 @@ bool part_is_dead(const struct catalog_part *part, uint32_t row);
 annex_status part_row_key(const struct catalog_part *part, struct rowkey_shape shape, uint32_t row,
                           struct rowkey *key, annex_error *error);
 
-/* ---- log.c: which keys were changed -------------------------------------------------------------------------*/
+/* ---- log.c: which keys were changed -----------------------------------------------------------*/
 
 enum delta_state { DELTA_UNREAD = 0, DELTA_PRESENT = 1, DELTA_ABSENT = 2 };
 

@@ -51,6 +51,22 @@ const char *catalog_call(const struct catalog_index *index, const char *function
     return text;
 }
 
+static annex_status say_unfit(const struct catalog_index *index, const char *what,
+                              annex_error *error)
+{
+    char call[CALL_TEXT_BYTES];
+    return error_set(error, ANNEX_NOT_FOUND,
+                     "index %s does not fit its table any more: %s; run %s and create it again",
+                     index->name, what, catalog_call(index, "annex_drop", call));
+}
+
+static void say_stale(struct catalog_index *index, const char *what, const char *call)
+{
+    annex_error sentence;
+    error_set(&sentence, ANNEX_OK, "%s; run %s", what, call);
+    index->stale = sentence;
+}
+
 /* ---- names that were changed ------------------------------------------------------------------*/
 
 struct renamed {
@@ -74,7 +90,6 @@ static annex_status inspect_follow_condition(annex_db *db, struct catalog_index 
                                              const struct renamed *renamed, annex_error *error)
 {
     const char *where = NULL;
-    char call[CALL_TEXT_BYTES];
     annex_error why = {ANNEX_OK, ""};
     annex_status status =
         db->host->type->condition_rename(db->host, index->definition.where, renamed->from,
@@ -83,12 +98,8 @@ static annex_status inspect_follow_condition(annex_db *db, struct catalog_index 
         index->definition.where = where;
         return ANNEX_OK;
     }
-    return status == ANNEX_INVALID
-               ? error_set(
-                     error, ANNEX_NOT_FOUND,
-                     "index %s does not fit its table any more: %s; run %s and create it again",
-                     index->name, why.message, catalog_call(index, "annex_drop", call))
-               : error_set(error, status, "%s", why.message);
+    return status == ANNEX_INVALID ? say_unfit(index, why.message, error)
+                                   : error_set(error, status, "%s", why.message);
 }
 
 /* Takes over names of columns. */
@@ -132,13 +143,6 @@ static annex_status inspect_follow_columns(annex_db *db, struct catalog_index *i
 
 /* ---- the table --------------------------------------------------------------------------------*/
 
-static void say_stale(struct catalog_index *index, const char *what, const char *call)
-{
-    annex_error sentence;
-    error_set(&sentence, ANNEX_OK, "%s; run %s", what, call);
-    index->stale = sentence;
-}
-
 /* Segments and delta are of keys or vectors that the table does not have any more. */
 static void inspect_close_segments(annex_db *db, struct catalog_index *index)
 {
@@ -167,37 +171,11 @@ static void inspect_take_key(annex_db *db, struct catalog_index *index, bool int
     }
 }
 
-/* The table cannot be watched as it is now: `why` says so. */
-static annex_status inspect_refused(annex_db *db, struct catalog_index *index, annex_status status,
-                                    const annex_error *why, struct arena *scratch,
-                                    annex_error *error)
+static annex_status inspect_say_not_unique(struct catalog_index *index, struct arena *scratch,
+                                           annex_error *error)
 {
-    char call[CALL_TEXT_BYTES], sync[CALL_TEXT_BYTES];
+    char call[CALL_TEXT_BYTES];
     const char *columns = "", *what = NULL, *name = NULL, *run = NULL;
-    bool present = false;
-    TRY(db->host->type->has_table(db->host, index->schema, index->table, &present, error));
-    catalog_call(index, "annex_drop", call);
-    if (!present) {
-        return error_set(error, ANNEX_NOT_FOUND, "the table %s of index %s is gone; run %s",
-                         index->table, index->name, call);
-    }
-    if (status == ANNEX_NOT_FOUND) {
-        return error_set(error, ANNEX_NOT_FOUND,
-                         "index %s does not fit its table any more: %s; run %s and create it again",
-                         index->name, why->message, call);
-    }
-    if (status == ANNEX_UNSUPPORTED) {
-        TRY(arena_printf(scratch, &what, error,
-                         "%s is not the table that was indexed but a view "
-                         "or virtual table, whose changes SQLite cannot log",
-                         index->table));
-        say_stale(index, what, call);
-        index->beyond_sync = true;
-        return ANNEX_OK;
-    }
-    if (status != ANNEX_INVALID) {
-        return error_set(error, status, "%s", why->message);
-    }
     for (size_t i = 0; i < index->shape.n_columns; i++) {
         TRY(host_quote(scratch, index->definition.keys[i], &name, error));
         TRY(arena_printf(scratch, &columns, error, "%s%s%s", columns, i > 0 ? ", " : "", name));
@@ -206,12 +184,43 @@ static annex_status inspect_refused(annex_db *db, struct catalog_index *index, a
                      "the key (%s) of table %s is not declared unique any more, so that it could "
                      "name several rows",
                      columns, index->table));
-    TRY(arena_printf(scratch, &name, error, "annex_key_%lld", (long long)index->id));
-    TRY(arena_printf(scratch, &run, error, "CREATE UNIQUE INDEX %s.%s ON %s(%s), then %s",
-                     index->schema_sql, name, index->column_sql, columns,
-                     catalog_call(index, "annex_sync", sync)));
+    TRY(arena_printf(scratch, &run, error,
+                     "CREATE UNIQUE INDEX %s.annex_key_%lld ON %s(%s), then %s", index->schema_sql,
+                     (long long)index->id, index->column_sql, columns,
+                     catalog_call(index, "annex_sync", call)));
     say_stale(index, what, run);
+    return ANNEX_OK;
+}
+
+/* The table cannot be watched as it is now: `why` says so. */
+static annex_status inspect_refused(annex_db *db, struct catalog_index *index, annex_status status,
+                                    const annex_error *why, struct arena *scratch,
+                                    annex_error *error)
+{
+    char call[CALL_TEXT_BYTES];
+    const char *what = NULL;
+    bool present = false;
+    TRY(db->host->type->has_table(db->host, index->schema, index->table, &present, error));
+    catalog_call(index, "annex_drop", call);
+    if (!present) {
+        return error_set(error, ANNEX_NOT_FOUND, "the table %s of index %s is gone; run %s",
+                         index->table, index->name, call);
+    }
+    if (status == ANNEX_NOT_FOUND) {
+        return say_unfit(index, why->message, error);
+    }
+    if (status != ANNEX_UNSUPPORTED && status != ANNEX_INVALID) {
+        return error_set(error, status, "%s", why->message);
+    }
     index->beyond_sync = true;
+    if (status == ANNEX_INVALID) {
+        return inspect_say_not_unique(index, scratch, error);
+    }
+    TRY(arena_printf(scratch, &what, error,
+                     "%s is not the table that was indexed but a view or virtual table, whose "
+                     "changes SQLite cannot log",
+                     index->table));
+    say_stale(index, what, call);
     return ANNEX_OK;
 }
 
@@ -220,8 +229,7 @@ static annex_status inspect_columns(annex_db *db, struct catalog_index *index,
                                     struct arena *scratch, annex_error *error)
 {
     const struct definition *definition = &index->definition;
-    const char *columns = NULL, *column = NULL;
-    char call[CALL_TEXT_BYTES];
+    const char *columns = NULL, *column = NULL, *what = NULL;
     annex_error why = {ANNEX_OK, ""};
     TRY(source_key_list(index, scratch, &columns, error));
     for (size_t i = 0; i < definition->n_watched; i++) {
@@ -232,11 +240,9 @@ static annex_status inspect_columns(annex_db *db, struct catalog_index *index,
     annex_status status =
         host_run(db->host, &why, "SELECT %s FROM %s LIMIT 0", columns, index->table_sql);
     if (status == ANNEX_HOST) {
-        return error_set(error, ANNEX_NOT_FOUND,
-                         "index %s does not fit its table any more: %s does not have all of its "
-                         "columns (%s); run %s and create it again",
-                         index->name, index->table, why.message,
-                         catalog_call(index, "annex_drop", call));
+        TRY(arena_printf(scratch, &what, error, "%s does not have all of its columns (%s)",
+                         index->table, why.message));
+        return say_unfit(index, what, error);
     }
     return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
 }
