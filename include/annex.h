@@ -613,8 +613,10 @@ typedef struct annex_db_index {
     uint64_t delta_rows; /* changed since the last sync */
     uint64_t dead_rows;  /* deleted or replaced, still in segments */
     uint64_t segments;
-    uint64_t bytes; /* of the segments */
-    double recall;  /* what a search without options aims at, measured after the build */
+    uint64_t bytes;       /* of the segments */
+    double recall;        /* what a search without options aims at, measured after the build */
+    size_t n_key_columns; /* 0 when the index cannot be read */
+    const char *const *key_columns; /* [n_key_columns] of `keys`: a name may hold a comma */
 } annex_db_index;
 
 ANNEX_API annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t *n,

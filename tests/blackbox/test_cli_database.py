@@ -129,6 +129,9 @@ def test_compound_and_text_keys(annex, tmp_path):
     annex("search", path, "i", "--like", "[3, {}]", code=1)
     header = annex(*like, "--csv").stdout.splitlines()
     assert header[0] == "key,key2,distance" and header[1].count('"') == 2
+    with sqlite3.connect(path) as db:
+        db.execute('ALTER TABLE t RENAME COLUMN a TO "a, c"')
+    assert json.loads(annex(*like, "-k", "60", "--json").stdout) == hits
 
 
 def test_keys_and_vectors_that_are_bytes(annex, tmp_path):

@@ -357,6 +357,16 @@ def test_compound_keys__are_reached_through_the_rowid(db):
     assert rows == [(2, "x2", 2, 1), (2, "x5", 5, 2)]
 
 
+def test_key_columns_with_commas_in_their_names__are_told_apart(db):
+    small(db, 'a TEXT, b INTEGER, body TEXT, embedding, PRIMARY KEY (b, a)')
+    make_fts(db)
+    db.execute('ALTER TABLE notes RENAME COLUMN a TO "a, b"')
+    rows = db.execute("SELECT key, key2, distance, text_rank FROM annex_hybrid("
+                      "'main.notes_idx', ?, 'notes_fts', 'pink', 3, '{\"weights\":[0,1]}')",
+                      [vector(0)]).fetchall()
+    assert rows == [(2, "x5", 5, 1)]
+
+
 def test_columns_that_take_the_names_of_the_rowid__do_not_confuse(db):
     small(db, "rowid TEXT, _rowid_ TEXT, a TEXT PRIMARY KEY, b, body TEXT, embedding")
     db.execute("CREATE VIRTUAL TABLE notes_fts USING fts5(body)")

@@ -66,8 +66,9 @@ struct hybrid_text;
  * Finds the index, its table and the FTS5 table, and prepares the search by words. *text may come
  * from an earlier call: it is kept when it is for the same. Freed by hybrid_text_free.
  */
-annex_status hybrid_text_open(sqlite3 *handle, const char *index, const char *fts_table,
-                              const char *fts_key, struct hybrid_text **text, annex_error *error);
+annex_status hybrid_text_open(sqlite3 *handle, struct connection *connection, const char *index,
+                              const char *fts_table, const char *fts_key, struct hybrid_text **text,
+                              annex_error *error);
 /* Between the two the connection keeps one snapshot of both tables. */
 annex_status hybrid_text_hold(struct hybrid_text *text, annex_error *error);
 void hybrid_text_release(struct hybrid_text *text);

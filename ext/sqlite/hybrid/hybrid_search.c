@@ -282,7 +282,7 @@ int hybrid_run(struct hybrid_cursor *hybrid, struct keylist *keys, bool filtered
         return connection_fail_table(&table->base, &error);
     }
     keylist_sort(keys);
-    status = hybrid_text_open(table->handle, request.index, request.fts_table,
+    status = hybrid_text_open(table->handle, table->connection, request.index, request.fts_table,
                               request.options.fts_key, &hybrid->text, &error);
     if (status == ANNEX_OK) {
         status = hybrid_search(hybrid, &request, &error);

@@ -23,11 +23,10 @@ struct hybrid_text {
     char *schema;   /* of the index and its table */
     char *table;
     char *where;  /* the condition of the index, or "" */
-    char *names;  /* the key columns, one after the other with their zero bytes */
     char *rowid;  /* how its rowid is called: a column may take the name */
     char *fts;    /* the FTS5 table */
     char *fts_in; /* its schema */
-    const char *keys[ANNEX_MAX_KEY_COLUMNS];
+    char *keys[ANNEX_MAX_KEY_COLUMNS];
     size_t n_keys;
     sqlite3_stmt *search;
     sqlite3_stmt *holds[2];
@@ -45,7 +44,9 @@ void hybrid_text_free(struct hybrid_text *text)
     sqlite3_free(text->schema);
     sqlite3_free(text->table);
     sqlite3_free(text->where);
-    sqlite3_free(text->names);
+    for (size_t i = 0; i < text->n_keys; i++) {
+        sqlite3_free(text->keys[i]);
+    }
     sqlite3_free(text->rowid);
     sqlite3_free(text->fts);
     sqlite3_free(text->fts_in);
@@ -59,64 +60,65 @@ size_t hybrid_text_key_columns(const struct hybrid_text *text)
 
 /* ---- The index and its table ------------------------------------------------------------------*/
 
-/* "a, b" apart. */
-static annex_status text_split_keys(struct hybrid_text *text, annex_error *error)
+/* Whether `name` is that of the index, perhaps with its schema. */
+static bool text_is_index(const annex_db_index *index, const char *name)
 {
-    char *rest = text->names;
+    size_t schema = strlen(index->schema);
 
-    while (rest != NULL && text->n_keys < ANNEX_MAX_KEY_COLUMNS) {
-        char *comma = strstr(rest, ", ");
-
-        text->keys[text->n_keys++] = rest;
-        if (comma != NULL) {
-            *comma = '\0';
-            comma += 2;
-        }
-        rest = comma;
+    if (sqlite3_strnicmp(name, index->schema, (int)schema) == 0 && name[schema] == '.' &&
+        strcmp(name + schema + 1, index->name) == 0) {
+        return true;
     }
-    if (rest != NULL || text->names[0] == '\0') {
-        connection_refuse(error, "annex_hybrid cannot tell the key columns of the index apart");
-        return error->status;
-    }
-    return ANNEX_OK;
+    return strcmp(name, index->name) == 0;
 }
 
-static annex_status text_find_index(struct hybrid_text *text, const char *index, annex_error *error)
+static annex_status text_copy_index(struct hybrid_text *text, const annex_db_index *index,
+                                    annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status = statement_prepare(
-        text->handle, &statement, error,
-        "SELECT schema, \"table\", \"where\", keys, reason FROM annex_indexes WHERE name = ?1 OR"
-        " (name = substr(?1, instr(?1, '.') + 1)"
-        " AND schema = substr(?1, 1, instr(?1, '.') - 1) COLLATE NOCASE)");
+    bool copied;
 
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, index, NULL, &row, error);
+    if (index->n_key_columns == 0) {
+        connection_refuse(error, "%s", index->reason);
+        error->status = ANNEX_DAMAGED;
+        return error->status;
     }
-    if (status == ANNEX_OK && !row) {
-        connection_refuse(error, "there is no index %s; annex_indexes lists those there are",
-                          index);
+    text->schema = sqlite3_mprintf("%s", index->schema);
+    text->table = sqlite3_mprintf("%s", index->table);
+    text->where = sqlite3_mprintf("%s", index->where);
+    copied = text->schema != NULL && text->table != NULL && text->where != NULL;
+    for (size_t i = 0; i < index->n_key_columns; i++) {
+        text->keys[i] = sqlite3_mprintf("%s", index->key_columns[i]);
+        copied = copied && text->keys[i] != NULL;
+    }
+    text->n_keys = index->n_key_columns;
+    return copied ? ANNEX_OK : statement_nomem(error);
+}
+
+static annex_status text_find_index(struct hybrid_text *text, struct connection *connection,
+                                    const char *name, annex_error *error)
+{
+    annex_db *annex;
+    annex_db_index *list = NULL;
+    size_t i = 0;
+    size_t n = 0;
+    annex_status status = connection_begin(connection, &annex, error);
+
+    if (status != ANNEX_OK) {
+        return status;
+    }
+    status = annex_db_list(annex, &list, &n, error);
+    while (i < n && !text_is_index(&list[i], name)) {
+        i++;
+    }
+    if (status == ANNEX_OK && i == n) {
+        connection_refuse(error, "there is no index %s; annex_indexes lists those there are", name);
         status = error->status = ANNEX_NOT_FOUND;
+    } else if (status == ANNEX_OK) {
+        status = text_copy_index(text, &list[i], error);
     }
-    if (status == ANNEX_OK && sqlite3_column_bytes(statement, 3) == 0) {
-        connection_refuse(error, "%s", sqlite3_column_text(statement, 4));
-        status = error->status = ANNEX_DAMAGED;
-    }
-    if (status == ANNEX_OK) {
-        status = statement_copy(statement, 0, &text->schema, error);
-    }
-    if (status == ANNEX_OK) {
-        status = statement_copy(statement, 1, &text->table, error);
-    }
-    if (status == ANNEX_OK) {
-        status = statement_copy(statement, 2, &text->where, error);
-    }
-    if (status == ANNEX_OK) {
-        status = statement_copy(statement, 3, &text->names, error);
-    }
-    sqlite3_finalize(statement);
-    return status == ANNEX_OK ? text_split_keys(text, error) : status;
+    annex_db_list_free(annex, list, n);
+    connection_end(connection);
+    return status;
 }
 
 /* Finds a name of the rowid that no column has taken, and whether the table has one at all. */
@@ -310,8 +312,9 @@ static annex_status text_prepare(struct hybrid_text *text, const char *fts_key, 
     return status;
 }
 
-annex_status hybrid_text_open(sqlite3 *handle, const char *index, const char *fts_table,
-                              const char *fts_key, struct hybrid_text **text, annex_error *error)
+annex_status hybrid_text_open(sqlite3 *handle, struct connection *connection, const char *index,
+                              const char *fts_table, const char *fts_key, struct hybrid_text **text,
+                              annex_error *error)
 {
     char *identity = sqlite3_mprintf("%Q,%Q,%Q", index, fts_table, fts_key);
     struct hybrid_text *fresh;
@@ -330,7 +333,7 @@ annex_status hybrid_text_open(sqlite3 *handle, const char *index, const char *ft
         return statement_nomem(error);
     }
     *fresh = (struct hybrid_text){.handle = handle, .identity = identity};
-    status = text_find_index(fresh, index, error);
+    status = text_find_index(fresh, connection, index, error);
     if (status == ANNEX_OK) {
         status = text_find_fts(fresh, fts_table, error);
     }
