@@ -96,23 +96,28 @@ annex_status statement_run(sqlite3 *handle, annex_error *error, const char *form
     return status;
 }
 
-annex_status statement_bind_text(sqlite3_stmt *statement, int parameter, const char *text,
-                                 annex_error *error)
+annex_status statement_ask(sqlite3 *handle, sqlite3_stmt **statement, bool *row, const char *first,
+                           const char *second, annex_error *error, const char *format, ...)
 {
-    int code = sqlite3_bind_text(statement, parameter, text, -1, SQLITE_STATIC);
+    va_list arguments;
+    annex_status status;
+    int code;
+    char *sql;
 
-    return code == SQLITE_OK ? ANNEX_OK : statement_fail(sqlite3_db_handle(statement), code, error);
-}
-
-annex_status statement_ask(sqlite3_stmt *statement, const char *first, const char *second,
-                           bool *row, annex_error *error)
-{
-    annex_status status = statement_bind_text(statement, 1, first, error);
-
-    if (status == ANNEX_OK && second != NULL) {
-        status = statement_bind_text(statement, 2, second, error);
+    *row = false;
+    va_start(arguments, format);
+    sql = sqlite3_vmprintf(format, arguments);
+    va_end(arguments);
+    status = statement_prepare_text(handle, sql, statement, error);
+    if (status != ANNEX_OK) {
+        return status;
     }
-    return status == ANNEX_OK ? statement_step(statement, row, error) : status;
+    code = sqlite3_bind_text(*statement, 1, first, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK && second != NULL) {
+        code = sqlite3_bind_text(*statement, 2, second, -1, SQLITE_STATIC);
+    }
+    return code == SQLITE_OK ? statement_step(*statement, row, error)
+                             : statement_fail(handle, code, error);
 }
 
 annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error)
@@ -126,18 +131,15 @@ annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, an
 annex_status statement_split(sqlite3 *handle, const char *qualified, const char *schema_unless,
                              char **schema, const char **name, annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status = statement_prepare(
-        handle, &statement, error,
-        "SELECT name FROM (SELECT name FROM pragma_database_list UNION SELECT 'temp')"
-        " WHERE name = substr(?1, 1, instr(?1, '.') - 1) COLLATE NOCASE");
+    sqlite3_stmt *statement;
+    bool row;
+    annex_status status =
+        statement_ask(handle, &statement, &row, qualified, NULL, error,
+                      "SELECT name FROM (SELECT name FROM pragma_database_list UNION SELECT 'temp')"
+                      " WHERE name = substr(?1, 1, instr(?1, '.') - 1) COLLATE NOCASE");
 
     *schema = NULL;
     *name = qualified;
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, qualified, NULL, &row, error);
-    }
     if (status == ANNEX_OK && row) {
         status = statement_copy(statement, 0, schema, error);
         *name = strchr(qualified, '.') + 1;

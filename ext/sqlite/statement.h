@@ -18,12 +18,12 @@ annex_status statement_step(sqlite3_stmt *statement, bool *row, annex_error *err
 annex_status statement_run(sqlite3 *handle, annex_error *error, const char *format, ...);
 /* A result code of SQLite, other than SQLITE_OK, as an error. */
 annex_status statement_fail(sqlite3 *handle, int code, annex_error *error);
-/* Binds text that outlives the statement. */
-annex_status statement_bind_text(sqlite3_stmt *statement, int parameter, const char *text,
-                                 annex_error *error);
-/* Up to two texts bound, and the first step. */
-annex_status statement_ask(sqlite3_stmt *statement, const char *first, const char *second,
-                           bool *row, annex_error *error);
+/*
+ * Prepares, binds ?1 and, unless it is NULL, ?2, which outlive the statement, and takes the first
+ * step. The statement is to be ended also after an error; *row is then false.
+ */
+annex_status statement_ask(sqlite3 *handle, sqlite3_stmt **statement, bool *row, const char *first,
+                           const char *second, annex_error *error, const char *format, ...);
 /* *copy = a column that is not NULL as text, for sqlite3_free. */
 annex_status statement_copy(sqlite3_stmt *statement, int column, char **copy, annex_error *error);
 /* Always ANNEX_NOMEM. */

@@ -23,30 +23,22 @@ static annex_status options_read_weights(sqlite3 *handle, const char *json,
 {
     static const char refused[] = "the weights of annex_hybrid must be two numbers, 0 or more and "
                                   "not both 0: {\"weights\": [vector, text]}";
-    sqlite3_stmt *statement = NULL;
-    bool row = true;
+    sqlite3_stmt *statement;
+    bool row;
     size_t n = 0;
-    annex_status status =
-        statement_prepare(handle, &statement, error, "SELECT value FROM json_each(?1)");
+    annex_status status = statement_ask(handle, &statement, &row, json, NULL, error,
+                                        "SELECT value FROM json_each(?1)");
 
-    if (status == ANNEX_OK) {
-        status = statement_bind_text(statement, 1, json, error);
-    }
-    while (status == ANNEX_OK) {
-        double weight;
-        int type;
+    while (status == ANNEX_OK && row) {
+        double weight = sqlite3_column_double(statement, 0);
+        int type = sqlite3_column_type(statement, 0);
 
-        status = statement_step(statement, &row, error);
-        if (status != ANNEX_OK || !row) {
-            break;
-        }
-        weight = sqlite3_column_double(statement, 0);
-        type = sqlite3_column_type(statement, 0);
         if (n == HYBRID_LISTS || (type != SQLITE_INTEGER && type != SQLITE_FLOAT) ||
             !(weight >= 0) || isinf(weight)) {
             status = options_refuse(error, refused);
         } else {
             options->weights[n++] = weight;
+            status = statement_step(statement, &row, error);
         }
     }
     if (status == ANNEX_OK &&
@@ -112,18 +104,16 @@ static annex_status options_read_member(sqlite3 *handle, sqlite3_stmt *statement
 static annex_status options_read_members(sqlite3 *handle, const char *json,
                                          struct hybrid_options *options, annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    bool row = true;
-    annex_status status = statement_prepare(
-        handle, &statement, error, "SELECT key, type, value, json_quote(value) FROM json_each(?1)");
+    sqlite3_stmt *statement;
+    bool row;
+    annex_status status =
+        statement_ask(handle, &statement, &row, json, NULL, error,
+                      "SELECT key, type, value, json_quote(value) FROM json_each(?1)");
 
-    if (status == ANNEX_OK) {
-        status = statement_bind_text(statement, 1, json, error);
-    }
     while (status == ANNEX_OK && row) {
-        status = statement_step(statement, &row, error);
-        if (status == ANNEX_OK && row) {
-            status = options_read_member(handle, statement, options, error);
+        status = options_read_member(handle, statement, options, error);
+        if (status == ANNEX_OK) {
+            status = statement_step(statement, &row, error);
         }
     }
     sqlite3_finalize(statement);
@@ -134,19 +124,13 @@ static annex_status options_read_members(sqlite3 *handle, const char *json,
 static annex_status options_read_rest(sqlite3 *handle, const char *json,
                                       struct hybrid_options *options, annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status = statement_prepare(
-        handle, &statement, error,
-        "SELECT json_remove(?1, '$.weights', '$.rrf_k', '$.candidates', '$.fts_key')"
-        " WHERE CASE WHEN json_valid(?1) THEN json_type(?1) = 'object' END");
+    sqlite3_stmt *statement;
+    bool row;
+    annex_status status =
+        statement_ask(handle, &statement, &row, json, NULL, error,
+                      "SELECT json_remove(?1, '$.weights', '$.rrf_k', '$.candidates', '$.fts_key')"
+                      " WHERE CASE WHEN json_valid(?1) THEN json_type(?1) = 'object' END");
 
-    if (status == ANNEX_OK) {
-        status = statement_bind_text(statement, 1, json, error);
-    }
-    if (status == ANNEX_OK) {
-        status = statement_step(statement, &row, error);
-    }
     if (status == ANNEX_OK) {
         status = row ? statement_copy(statement, 0, &options->search, error)
                      : options_refuse(error, "the options of annex_hybrid are not a JSON object; "

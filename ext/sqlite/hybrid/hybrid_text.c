@@ -124,16 +124,13 @@ static annex_status text_find_index(struct hybrid_text *text, struct connection 
 /* Finds a name of the rowid that no column has taken, and whether the table has one at all. */
 static annex_status text_find_rowid(struct hybrid_text *text, annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status = statement_prepare(
-        text->handle, &statement, error,
+    sqlite3_stmt *statement;
+    bool row;
+    annex_status status = statement_ask(
+        text->handle, &statement, &row, text->table, text->schema, error,
         "SELECT column1 FROM (VALUES ('rowid'), ('_rowid_'), ('oid')) WHERE column1 NOT IN"
         " (SELECT lower(name) FROM pragma_table_xinfo(?1, ?2)) LIMIT 1");
 
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, text->table, text->schema, &row, error);
-    }
     if (status == ANNEX_OK && row) {
         status = statement_copy(statement, 0, &text->rowid, error);
     }
@@ -178,13 +175,10 @@ static annex_status text_find_fts(struct hybrid_text *text, const char *fts_tabl
         statement_split(text->handle, fts_table, text->schema, &text->fts_in, &name, error);
 
     if (status == ANNEX_OK) {
-        status = statement_prepare(text->handle, &statement, error,
-                                   "SELECT name, sql FROM \"%w\".sqlite_schema"
-                                   " WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')",
-                                   text->fts_in);
-    }
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, name, NULL, &row, error);
+        status = statement_ask(text->handle, &statement, &row, name, NULL, error,
+                               "SELECT name, sql FROM \"%w\".sqlite_schema"
+                               " WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')",
+                               text->fts_in);
     }
     if (status == ANNEX_OK && !row) {
         connection_refuse(
@@ -214,19 +208,17 @@ static annex_status text_find_fts(struct hybrid_text *text, const char *fts_tabl
 static annex_status text_write_join(struct hybrid_text *text, const char *fts_key, sqlite3_str *sql,
                                     annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
+    sqlite3_stmt *statement;
     size_t n = 0;
-    bool row = true;
+    bool row;
     annex_status status;
 
     if (fts_key == NULL) {
         sqlite3_str_appendall(sql, "d.r = f.rowid");
         return ANNEX_OK;
     }
-    status = statement_prepare(text->handle, &statement, error, "SELECT value FROM json_each(?1)");
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, fts_key, NULL, &row, error);
-    }
+    status = statement_ask(text->handle, &statement, &row, fts_key, NULL, error,
+                           "SELECT value FROM json_each(?1)");
     for (; status == ANNEX_OK && row; n++) {
         sqlite3_str_appendf(sql, "%sd.k%d = f.\"%w\"", n > 0 ? " AND " : "", (int)n,
                             sqlite3_column_text(statement, 0));

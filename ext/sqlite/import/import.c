@@ -119,13 +119,10 @@ static annex_status import_find(struct import *import, const char *from, annex_e
         statement_split(import->handle, from, "main", &import->schema, &name, error);
 
     if (status == ANNEX_OK) {
-        status = statement_prepare(import->handle, &statement, error,
-                                   "SELECT name, coalesce(sql, '') FROM \"%w\".sqlite_schema"
-                                   " WHERE name = ?1 COLLATE NOCASE AND type = 'table'",
-                                   import->schema);
-    }
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, name, NULL, &row, error);
+        status = statement_ask(import->handle, &statement, &row, name, NULL, error,
+                               "SELECT name, coalesce(sql, '') FROM \"%w\".sqlite_schema"
+                               " WHERE name = ?1 COLLATE NOCASE AND type = 'table'",
+                               import->schema);
     }
     if (status == ANNEX_OK && !row) {
         connection_refuse(error, "there is no table %s in schema %s", name, import->schema);
@@ -183,21 +180,18 @@ static annex_status import_create_table(struct import *import, annex_error *erro
 static annex_status import_index_options(struct import *import, const struct vec0_column *column,
                                          char **options, annex_error *error)
 {
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
-    annex_status status = statement_prepare(
-        import->handle, &statement, error,
+    sqlite3_stmt *statement;
+    bool row;
+    annex_status status = statement_ask(
+        import->handle, &statement, &row, annex_metric_name(column->metric),
+        annex_format_name(vec0_format(column)), error,
         "SELECT json_patch(json_object('metric', ?1, 'format', ?2, 'dimension', %lld), %Q)",
         (long long)column->dimension, import->options == NULL ? "{}" : import->options);
 
     *options = NULL;
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, annex_metric_name(column->metric),
-                               annex_format_name(vec0_format(column)), &row, error);
-        if (status == ANNEX_HOST) {
-            connection_refuse(error, "the options of annex_import are not a JSON object; they are "
-                                     "those of annex_create, {\"recall\": 0.99}");
-        }
+    if (status == ANNEX_HOST) {
+        connection_refuse(error, "the options of annex_import are not a JSON object; they are "
+                                 "those of annex_create, {\"recall\": 0.99}");
     }
     if (status == ANNEX_OK && row) {
         status = statement_copy(statement, 0, options, error);
@@ -249,32 +243,33 @@ static annex_status import_create_index(struct import *import, const struct vec0
 /* {"rows":…,"columns":[…],"indexes":[…]}, and how many vectors were left out if there were any. */
 static annex_status import_describe(struct import *import, annex_error *error)
 {
-    sqlite3_str *sql = sqlite3_str_new(import->handle);
-    sqlite3_stmt *statement = NULL;
-    bool row = false;
+    sqlite3_str *names = sqlite3_str_new(import->handle);
+    sqlite3_stmt *statement;
+    char *vectors;
+    bool row;
     annex_status status;
 
-    sqlite3_str_appendf(
-        sql,
-        "SELECT json_patch(json_object('rows', %lld, 'columns', json_group_array(name), 'indexes',"
-        " json_group_array(replace(?1, '.', '_') || '_' || name || '_idx')"
-        " FILTER (WHERE name IN (NULL",
-        (long long)import->rows);
+    sqlite3_str_appendall(names, "NULL");
     for (size_t i = 0; i < import->declaration.n; i++) {
         const struct vec0_column *column = &import->declaration.columns[i];
 
         if (column->role == VEC0_VECTOR) {
-            sqlite3_str_appendf(sql, ", %.*Q", (int)column->name.bytes, column->name.text);
+            sqlite3_str_appendf(names, ", %.*Q", (int)column->name.bytes, column->name.text);
         }
     }
-    sqlite3_str_appendf(sql,
-                        "))), CASE %lld WHEN 0 THEN '{}' ELSE json_object('skipped', %lld) END)"
-                        " FROM pragma_table_info(?1, ?2)",
-                        (long long)import->skipped, (long long)import->skipped);
-    status = import_prepare(import, sqlite3_str_finish(sql), &statement, error);
-    if (status == ANNEX_OK) {
-        status = statement_ask(statement, import->target, import->target_schema, &row, error);
+    vectors = sqlite3_str_finish(names);
+    if (vectors == NULL) {
+        return statement_nomem(error);
     }
+    status = statement_ask(
+        import->handle, &statement, &row, import->target, import->target_schema, error,
+        "SELECT json_patch(json_object('rows', %lld, 'columns', json_group_array(name), 'indexes',"
+        " json_group_array(replace(?1, '.', '_') || '_' || name || '_idx')"
+        " FILTER (WHERE name IN (%s))),"
+        " CASE %lld WHEN 0 THEN '{}' ELSE json_object('skipped', %lld) END)"
+        " FROM pragma_table_info(?1, ?2)",
+        (long long)import->rows, vectors, (long long)import->skipped, (long long)import->skipped);
+    sqlite3_free(vectors);
     if (status == ANNEX_OK && row) {
         status = statement_copy(statement, 0, &import->report, error);
     }
