@@ -18,6 +18,9 @@
  *   - Memory, files, threads and messages go through an annex_env, which is never NULL:
  *     annex_env_default is the usual one. There is no global state; the library never prints, never
  *     exits, installs no signal handler.
+ *   - Structs of options are set up by the macro named after them (ANNEX_..._INIT), which fills in
+ *     struct_bytes; members left alone mean the default.
+ *   - What does not say since which version it exists has been there since 0.1.0.
  *   - Distances: smaller is nearer, under every metric. Ties are ordered by key.
  *   - One writer and any number of readers may use one annex_index at a time. An annex_db is used
  *     by one thread at a time, like the database connection that it wraps.
@@ -216,9 +219,9 @@ ANNEX_API annex_status annex_distance(annex_metric metric, size_t dimension, con
                                       const void *b, double *distance, annex_error *error);
 /*
  * The same from one query to `n` rows, [n x dimension] f32 row-major or packed bits one behind the
- * other: distances[i] is what annex_distance gives, to the last bit, and NaN for a row that it
- * refuses. ANNEX_INVALID when it refuses the query. Costs little more than reading the rows; memory
- * is allocated only above 2,000 dimensions.
+ * other, all borrowed: distances[i], i < n, is what annex_distance gives, to the last bit, and NaN
+ * for a row that it refuses. ANNEX_INVALID when it refuses the query, also with n = 0. Costs little
+ * more than reading the rows; memory is allocated only above 2,000 dimensions.
  */
 ANNEX_API annex_status annex_distances(annex_metric metric, size_t dimension, const void *query,
                                        const void *rows, size_t n, double *distances,
@@ -379,11 +382,14 @@ typedef struct annex_search_stats {
     uint64_t cut;       /* queries that max_scan or stop ended early */
 } annex_search_stats;
 
-/* A place in the order of answers, behind a row that an earlier answer had. */
+/*
+ * A place in the order (distance, key) of answers. Right behind a row: its distance and its key as
+ * an annex_hit and annex_index_key_bytes tell them. NaN as distance is ANNEX_INVALID.
+ */
 typedef struct annex_place {
     double distance;
-    int64_t key;           /* of that row, or its bytes */
-    const void *key_bytes; /* borrowed; NULL for integer keys */
+    int64_t key;           /* for integer keys */
+    const void *key_bytes; /* for byte keys, borrowed; NULL for integer keys */
     size_t n_key_bytes;
     int before_keys; /* 1: before every row at that distance; the key is not looked at */
 } annex_place;
@@ -405,11 +411,12 @@ typedef struct annex_search_options {
     annex_status (*fetch)(void *context, const uint32_t *rows, size_t n, void *vectors,
                           unsigned char *present, annex_error *error);
     void *fetch_context;
-    /* Only rows behind this place: answers in pages. Every row is considered. */
+    /* Only rows behind this place, borrowed: answers in pages. Every row is considered. */
     const annex_place *after;
     /*
-     * An answer from what was found so far, counted in stats->cut: once so many codes were looked
-     * at (0: any number), or once `stop`, asked every millisecond or so, returns other than 0.
+     * A query ends early, with what it has found, once it has looked at so many codes (0: any
+     * number), or once `stop`, asked every millisecond or so and from any thread, returns other
+     * than 0. Such an answer may have fewer rows than there are; stats->cut counts them.
      */
     uint64_t max_scan;
     int (*stop)(void *context);
@@ -578,10 +585,15 @@ typedef struct annex_sync_report {
     uint64_t deleted;  /* rows gone or replaced */
     uint64_t segments; /* after the call */
     int rebuilt;       /* the index was built anew */
-    int swept;         /* the table was compared with the index; annex_log says why */
+    int swept;         /* the table was compared with the index, which was stale */
 } annex_sync_report;
 
-/* Moves the delta into segments. report may be NULL. Within the caller's transaction if any. */
+/*
+ * Moves the delta into segments. report may be NULL. Within the caller's transaction if any. A
+ * stale index is compared with its table, which is read once, and gets what it lacks; annex_log
+ * says why. ANNEX_INVALID when a sync cannot mend it; ANNEX_NOT_FOUND when index, table or a column
+ * of it is gone; ANNEX_READ_ONLY, ANNEX_BUSY.
+ */
 ANNEX_API annex_status annex_db_sync(annex_db *db, const char *index, annex_sync_report *report,
                                      annex_error *error);
 /* Merges all segments and the delta into one. */
@@ -623,23 +635,41 @@ ANNEX_API annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t
                                      annex_error *error);
 ANNEX_API void annex_db_list_free(annex_db *db, annex_db_index *list, size_t n);
 
-/* What searches have cost: added to by each. Zero at first. */
+/* What searches have cost. Zero at first; each search that succeeds adds what it took. */
 typedef struct annex_spent {
     uint64_t rows; /* whose code or vector was looked at */
     uint64_t microseconds;
 } annex_spent;
 
+/*
+ * A question: a query (or `like`), how many rows or how far, and which rows may be found. All that
+ * it points to is borrowed.
+ *
+ * A long answer can be read in parts, each of which begins behind the last row of the one before:
+ *
+ *   request.k = 100, request.goes_on = request.exact = 1;
+ *   annex_db_search(db, index, &request, &part, &error);
+ *   size_t n = annex_result_count(part);                 // fewer than k: this is the last part
+ *   annex_value key = annex_result_key(part, n - 1, 0);  // one for each key column
+ *   request.has_after = 1, request.after_key = &key;
+ *   request.after_distance = annex_result_distance(part, n - 1);
+ *   annex_db_search(db, index, &request, &next, &error); // and then annex_result_free(part)
+ *
+ * While the table stays as it is, this gives every row once. Without `exact` the first part may
+ * come from a graph, and what that misses no other part has.
+ */
 typedef struct annex_db_request {
     size_t struct_bytes; /* sizeof(annex_db_request) */
     annex_value query;   /* blob in the column's format or f32; or JSON text */
     const annex_value
         *like; /* [key columns]: the query is this row's vector (the row is left out) */
     size_t k;
-    int has_distance; /* annex_within: all rows at most `distance` away; k is ignored */
+    int has_distance; /* 1: all rows at most `distance` away; k is ignored */
     double distance;
     /*
-     * JSON, NULL: effort ("exact" | n) or recall; threads; max_scan, timeout_ms (annex_result_-
-     * complete); mmr, candidates; group. docs/SQL.md explains them.
+     * A JSON object; NULL: none. "effort" (a number or "exact") or "recall"; "threads"; "max_scan"
+     * (rows) and "timeout_ms", which end a search early (annex_result_complete); "mmr" and
+     * "candidates"; "group". docs/SQL.md explains them. Unknown members are ANNEX_INVALID.
      */
     const char *options;
     /* Pre-filters: only rows whose first key column is among keys, and that fulfil `where`. */
@@ -647,17 +677,21 @@ typedef struct annex_db_request {
     size_t n_keys;
     int has_keys;
     const char *where; /* SQL over the source table, NULL */
+    int exact;         /* 1: every row is considered, whatever the options say */
     /*
-     * An answer read in parts. after_key ([key columns]; NULL: from after_distance on): only rows
-     * behind that place in the order (distance, key), found by looking at every row. goes_on: the k
-     * rows are a part (mmr and group, which choose k rows, are refused).
+     * 1: the answer is one part of several. When the table itself is scanned, because the index is
+     * stale or the filter passes few rows, it may have more than k rows. The options mmr and group,
+     * which choose k rows, are ANNEX_INVALID.
      */
-    int exact; /* looks at every row, whatever the options say */
     int goes_on;
+    /*
+     * 1: only rows behind (after_distance, after_key) in the order of answers; every row is
+     * considered. after_key is [key columns], or NULL for all rows from after_distance on.
+     */
     int has_after;
     double after_distance;
     const annex_value *after_key;
-    annex_spent *spent; /* optional; parts share max_scan and timeout_ms through it */
+    annex_spent *spent; /* NULL, or what max_scan and timeout_ms of several searches count */
 } annex_db_request;
 
 #define ANNEX_DB_REQUEST_INIT                             \
@@ -671,7 +705,9 @@ typedef struct annex_result annex_result;
  * Searches as the caller's transaction sees the table at this moment: segments, minus rows changed
  * since, plus an exact scan of those; candidates are re-read from the table. A stale index
  * (triggers lost, log cut) is answered by an exact scan of the table and a warning through
- * annex_log.
+ * annex_log. *result is freed by annex_result_free and outlives `db`. ANNEX_INVALID for what is
+ * wrong with the request; ANNEX_NOT_FOUND when index, table or the row `like` is not there;
+ * ANNEX_BUSY, ANNEX_CANCELLED.
  */
 ANNEX_API annex_status annex_db_search(annex_db *db, const char *index,
                                        const annex_db_request *request, annex_result **result,
@@ -681,17 +717,18 @@ ANNEX_API size_t annex_result_key_columns(const annex_result *result);
 ANNEX_API double annex_result_distance(const annex_result *result, size_t i);
 /* Key column `column` of hit i; its data lives as long as the result. */
 ANNEX_API annex_value annex_result_key(const annex_result *result, size_t i, size_t column);
-/* One line that says how the answer was found, "graph effort=64 filter=keys delta=3". */
+/* One line that says how the answer was found, "graph effort=64 segments=1 delta=3 filter=keys". */
 ANNEX_API const char *annex_result_plan(const annex_result *result);
-/* 0 when max_scan or timeout_ms ended the search early: nearer rows may be missing, or any. */
+/* 0 when max_scan or timeout_ms ended the search early: nearer rows may be missing, or all. */
 ANNEX_API int annex_result_complete(const annex_result *result);
 /* 1 when every row was considered, so that the answer is exact (if it is complete). */
 ANNEX_API int annex_result_exact(const annex_result *result);
 ANNEX_API void annex_result_free(annex_result *result);
 
 /*
- * The vector of a row now in the table, as f32 ([*n], freed by annex_db_free) or packed bits.
- * ANNEX_NOT_FOUND when there is no such row, or its vector is NULL.
+ * The vector of a row now in the table, [*dimension] f32 or packed bits in *bytes bytes, freed by
+ * annex_db_free. `key` is [key_columns]. ANNEX_NOT_FOUND when there is no such row, or none with a
+ * vector; ANNEX_INVALID when the key of the index has another number of columns.
  */
 ANNEX_API annex_status annex_db_vector(annex_db *db, const char *index, const annex_value *key,
                                        size_t key_columns, void **vector, size_t *bytes,

@@ -261,8 +261,9 @@ static annex_status request_check(const annex_db_request *request, annex_error *
 {
     if (request->struct_bytes != sizeof *request) {
         return error_set(error, ANNEX_INVALID,
-                         "annex_db_request has another size than this library expects; begin with "
-                         "ANNEX_DB_REQUEST_INIT");
+                         "annex_db_request.struct_bytes is %zu, expected %zu: use "
+                         "ANNEX_DB_REQUEST_INIT",
+                         request->struct_bytes, sizeof *request);
     }
     if (request->has_distance && request->distance != request->distance) {
         return error_set(error, ANNEX_INVALID, "the distance to search within is NaN");

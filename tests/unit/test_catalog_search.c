@@ -371,6 +371,17 @@ static void wrong_queries__are_explained(void **state)
     }
 }
 
+static void request_of_another_version__is_refused(void **state)
+{
+    struct scene *scene = *state;
+    float query[DIMENSION] = {1};
+    annex_db_request request = scene_request(query, 5);
+    annex_result *result = NULL;
+    request.struct_bytes -= 8;
+    scene_refused(scene, annex_db_search(scene->db, "idx", &request, &result, &scene->error),
+                  ANNEX_INVALID, "use ANNEX_DB_REQUEST_INIT");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +395,7 @@ int main(void)
         SCENE(exactness__is_that_of_what_was_done),
         SCENE(search__without_memory__leaves_nothing),
         SCENE(wrong_queries__are_explained),
+        SCENE(request_of_another_version__is_refused),
     };
     return cmocka_run_group_tests_name("catalog_search", tests, NULL, NULL);
 }

@@ -15,7 +15,7 @@
 const float files_six[6] = {1, -2, 3, 4, 5, 127};
 
 static char folder[64];
-static char path_text[256];
+static char path_text[320];
 
 const char *files_folder(void)
 {
