@@ -39,9 +39,8 @@ annex_status catalog_name_table(struct catalog_index *index, const char *table, 
                         index->column_sql);
 }
 
-annex_status catalog_name(annex_db *db, struct catalog_index *index, annex_error *error)
+annex_status catalog_name(struct catalog_index *index, annex_error *error)
 {
-    (void)db;
     index->shape = (struct rowkey_shape){index->definition.integer_key, index->definition.n_keys};
     index->delta.keys.integer = index->shape.integer;
     TRY(catalog_name_table(index, index->definition.table, error));
@@ -224,7 +223,7 @@ static annex_status catalog_load(annex_db *db, const char *schema, const char *n
                               damaged ? catalog_call(index, "annex_drop", call) : "",
                               damaged ? " and create it again" : ""));
     }
-    TRY_CLEANUP(catalog_name(db, index, error));
+    TRY_CLEANUP(catalog_name(index, error));
     TRY_CLEANUP(catalog_read_parts(db, index, error));
     *out = index;
     return ANNEX_OK;

@@ -224,7 +224,7 @@ annex_status schema_drop_tables(annex_db *db, const char *schema_sql, annex_erro
 annex_status schema_split(annex_db *db, struct arena *arena, const char *qualified,
                           const char **schema, const char **name, annex_error *error);
 /* Names that follow from schema, table and id of an index. */
-annex_status catalog_name(annex_db *db, struct catalog_index *index, annex_error *error);
+annex_status catalog_name(struct catalog_index *index, annex_error *error);
 /*
  * Finds an index and brings what is kept of it up to date. *hold is a statement at its row: while
  * it lives, the snapshot stays. The caller finishes it.

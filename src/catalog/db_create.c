@@ -132,12 +132,12 @@ static annex_status create_run(annex_db *db, struct catalog_index *index, const 
 {
     TRY(create_define(db, index, table, column, options, error));
     TRY(create_check_free(db, index->schema, index->name, error));
-    TRY(catalog_name(db, index, error));
+    TRY(catalog_name(index, error));
     TRY(catalog_build(db, index, true, error));
     TRY(db->host->type->change(db->host, error));
     TRY(schema_create_tables(db, index->schema_sql, error));
     TRY(schema_insert_index(db, index, error));
-    TRY(catalog_name(db, index, error)); /* the name of the log has the number in it */
+    TRY(catalog_name(index, error)); /* the name of the log has the number in it */
     struct host_log log = catalog_log(index);
     TRY(db->host->type->log_drop(db->host, &log, error)); /* left by an index that is gone */
     TRY(db->host->type->log_create(db->host, &log, error));
@@ -241,7 +241,7 @@ static annex_status drop_run(annex_db *db, const char *name, struct arena *scrat
     struct catalog_index *index = *out;
     index->id = id;
     index->definition.table = ""; /* not needed, and perhaps not readable */
-    TRY(catalog_name(db, index, error));
+    TRY(catalog_name(index, error));
     (void)catalog_read_parts(db, index, NULL);
     TRY(db->host->type->change(db->host, error));
     struct host_log log = catalog_log(index);
