@@ -32,6 +32,28 @@ bool function_text(sqlite3_value *argument, const char *what, const char **text,
     return true;
 }
 
+const annex_db_index *function_find_index(const annex_db_index *list, size_t n, const char *name)
+{
+    for (const annex_db_index *index = list; index < list + n; index++) {
+        size_t schema_bytes = strlen(index->schema);
+
+        if (sqlite3_stricmp(index->name, name) == 0 ||
+            (sqlite3_strnicmp(index->schema, name, (int)schema_bytes) == 0 &&
+             name[schema_bytes] == '.' &&
+             sqlite3_stricmp(index->name, name + schema_bytes + 1) == 0)) {
+            return index;
+        }
+    }
+    return NULL;
+}
+
+annex_status function_no_index(const char *name, annex_error *error)
+{
+    connection_refuse(error, "there is no index %s; annex_indexes lists those there are", name);
+    error->status = ANNEX_NOT_FOUND;
+    return error->status;
+}
+
 /* One call of a function that needs the annex_db. */
 struct call {
     sqlite3_context *context;
@@ -71,18 +93,6 @@ static bool call_end(struct call *call, annex_status status)
     return status == ANNEX_OK;
 }
 
-/* Whether `name`, which may be qualified ("aux.docs_idx"), is this index. */
-static bool call_names_index(const char *name, const annex_db_index *index)
-{
-    size_t schema_bytes = strlen(index->schema);
-
-    if (sqlite3_stricmp(index->name, name) == 0) {
-        return true;
-    }
-    return sqlite3_strnicmp(index->schema, name, (int)schema_bytes) == 0 &&
-           name[schema_bytes] == '.' && sqlite3_stricmp(index->name, name + schema_bytes + 1) == 0;
-}
-
 /* ---- Making and changing ----------------------------------------------------------------------*/
 
 static const char *const index_names[] = {"name of the index", "new name of the index"};
@@ -92,20 +102,15 @@ static annex_status functions_describe(struct call *call)
     annex_db_index *list = NULL;
     size_t n = 0;
     annex_status status = annex_db_list(call->annex, &list, &n, &call->error);
+    const annex_db_index *index = function_find_index(list, n, call->texts[0]);
 
-    for (size_t i = 0; i < n; i++) {
-        const annex_db_index *index = &list[i];
+    if (index != NULL) {
+        char *text = sqlite3_mprintf("{\"rows\":%llu,\"dimension\":%u,\"metric\":\"%s\","
+                                     "\"family\":\"%s\",\"recall\":%!.4g}",
+                                     (unsigned long long)index->rows, (unsigned)index->dimension,
+                                     index->metric, index->family, index->recall);
 
-        if (call_names_index(call->texts[0], index)) {
-            char *text = sqlite3_mprintf(
-                "{\"rows\":%llu,\"dimension\":%u,\"metric\":\"%s\",\"family\":\"%s\","
-                "\"recall\":%!.4g}",
-                (unsigned long long)index->rows, (unsigned)index->dimension, index->metric,
-                index->family, index->recall);
-
-            sqlite3_result_text(call->context, text, -1, sqlite3_free);
-            break;
-        }
+        sqlite3_result_text(call->context, text, -1, sqlite3_free);
     }
     annex_db_list_free(call->annex, list, n);
     return status;
@@ -201,8 +206,7 @@ static void functions_rename(sqlite3_context *context, int n, sqlite3_value **ar
 
 /* ---- Reading ----------------------------------------------------------------------------------*/
 
-/* One sentence that begins with the state and, when there is something to do, ends in what to run.
- */
+/* One sentence that begins with the state and says, when there is something to do, what to run. */
 static char *functions_status_text(const annex_db_index *index)
 {
     bool main = sqlite3_stricmp(index->schema, "main") == 0;
@@ -231,26 +235,22 @@ static void functions_status(sqlite3_context *context, int n, sqlite3_value **ar
 {
     struct call call;
     annex_db_index *list = NULL;
+    const annex_db_index *index;
     size_t count = 0;
-    bool found = false;
+    annex_status status;
 
     (void)n;
     if (!call_begin(&call, context, 1, arguments, index_names)) {
         return;
     }
-    annex_status status = annex_db_list(call.annex, &list, &count, &call.error);
-    for (size_t i = 0; i < count && !found; i++) {
-        if (call_names_index(call.texts[0], &list[i])) {
-            sqlite3_result_text(context, functions_status_text(&list[i]), -1, sqlite3_free);
-            found = true;
-        }
+    status = annex_db_list(call.annex, &list, &count, &call.error);
+    index = function_find_index(list, count, call.texts[0]);
+    if (index != NULL) {
+        sqlite3_result_text(context, functions_status_text(index), -1, sqlite3_free);
+    } else if (status == ANNEX_OK) {
+        status = function_no_index(call.texts[0], &call.error);
     }
     annex_db_list_free(call.annex, list, count);
-    if (status == ANNEX_OK && !found) {
-        connection_refuse(&call.error, "there is no index %s; annex_indexes lists those there are",
-                          call.texts[0]);
-        status = ANNEX_NOT_FOUND;
-    }
     call_end(&call, status);
 }
 
@@ -259,12 +259,10 @@ static bool functions_index_exists(struct call *call)
 {
     annex_db_index *list = NULL;
     size_t n = 0;
-    bool found = false;
+    bool found;
 
     annex_db_list(call->annex, &list, &n, NULL);
-    for (size_t i = 0; i < n && !found; i++) {
-        found = call_names_index(call->texts[0], &list[i]);
-    }
+    found = function_find_index(list, n, call->texts[0]) != NULL;
     annex_db_list_free(call->annex, list, n);
     return found;
 }

@@ -60,18 +60,6 @@ size_t hybrid_text_key_columns(const struct hybrid_text *text)
 
 /* ---- The index and its table ------------------------------------------------------------------*/
 
-/* Whether `name` is that of the index, perhaps with its schema. */
-static bool text_is_index(const annex_db_index *index, const char *name)
-{
-    size_t schema = strlen(index->schema);
-
-    if (sqlite3_strnicmp(name, index->schema, (int)schema) == 0 && name[schema] == '.' &&
-        strcmp(name + schema + 1, index->name) == 0) {
-        return true;
-    }
-    return strcmp(name, index->name) == 0;
-}
-
 static annex_status text_copy_index(struct hybrid_text *text, const annex_db_index *index,
                                     annex_error *error)
 {
@@ -99,7 +87,7 @@ static annex_status text_find_index(struct hybrid_text *text, struct connection 
 {
     annex_db *annex;
     annex_db_index *list = NULL;
-    size_t i = 0;
+    const annex_db_index *index;
     size_t n = 0;
     annex_status status = connection_begin(connection, &annex, error);
 
@@ -107,14 +95,11 @@ static annex_status text_find_index(struct hybrid_text *text, struct connection 
         return status;
     }
     status = annex_db_list(annex, &list, &n, error);
-    while (i < n && !text_is_index(&list[i], name)) {
-        i++;
-    }
-    if (status == ANNEX_OK && i == n) {
-        connection_refuse(error, "there is no index %s; annex_indexes lists those there are", name);
-        status = error->status = ANNEX_NOT_FOUND;
+    index = function_find_index(list, n, name);
+    if (index != NULL) {
+        status = text_copy_index(text, index, error);
     } else if (status == ANNEX_OK) {
-        status = text_copy_index(text, &list[i], error);
+        status = function_no_index(name, error);
     }
     annex_db_list_free(annex, list, n);
     connection_end(connection);
