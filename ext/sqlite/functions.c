@@ -34,7 +34,8 @@ bool function_text(sqlite3_value *argument, const char *what, const char **text,
 
 const annex_db_index *function_find_index(const annex_db_index *list, size_t n, const char *name)
 {
-    for (const annex_db_index *index = list; index < list + n; index++) {
+    for (size_t i = 0; i < n; i++) {
+        const annex_db_index *index = &list[i];
         size_t schema_bytes = strlen(index->schema);
 
         if (sqlite3_stricmp(index->name, name) == 0 ||

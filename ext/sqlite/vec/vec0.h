@@ -47,13 +47,6 @@ static inline bool vec0_key_is_text(const struct vec0_table *table)
     return table->declaration.columns[0].type == VEC0_TEXT;
 }
 
-/* Name of the Annex index of a column, with the schema. NULL without memory; sqlite3_free. */
-char *vec0_index_name(const struct vec0_table *table, const struct vec0_column *column);
-/* The same for a table of another name, without the schema. */
-char *vec0_index_plain_name(const char *table, const struct vec0_column *column);
-/* Makes the Annex index of a vector column. */
-annex_status vec0_create_index(struct vec0_table *table, annex_db *annex,
-                               const struct vec0_column *column, annex_error *error);
 /* Makes the error that of the table, and returns its code. */
 int vec0_fail(struct vec0_table *table, const annex_error *error);
 /* Makes "format" the error of the table, and returns SQLITE_ERROR. */
@@ -63,6 +56,19 @@ void vec0_append_name(sqlite3_str *sql, const struct vec0_column *column);
 /* Prepares table->kept[which], which is NULL, from `sql`, which is freed. NULL with an error. */
 sqlite3_stmt *vec0_statement(struct vec0_table *table, enum vec0_statement which, char *sql,
                              annex_error *error);
+
+/* ---- vec0_index.c -----------------------------------------------------------------------------*/
+
+/* Name of the Annex index of a column, with the schema. NULL without memory; sqlite3_free. */
+char *vec0_index_name(const struct vec0_table *table, const struct vec0_column *column);
+annex_status vec0_create_indexes(struct vec0_table *table, annex_error *error);
+annex_status vec0_drop_indexes(struct vec0_table *table, annex_error *error);
+/* The table gets a new name. */
+annex_status vec0_rename_indexes(struct vec0_table *table, const char *name, annex_error *error);
+/* Takes all changes in, and makes an index again that somebody has dropped. */
+annex_status vec0_optimize_indexes(struct vec0_table *table, annex_error *error);
+/* xSync: takes many changes in. */
+int vec0_sync(sqlite3_vtab *base);
 
 /* ---- vec0_value.c -----------------------------------------------------------------------------*/
 
@@ -156,6 +162,5 @@ void vec0_request_free(struct vec0_request *request);
 /* ---- vec0_update.c ----------------------------------------------------------------------------*/
 
 int vec0_update(sqlite3_vtab *base, int n, sqlite3_value **values, sqlite3_int64 *rowid);
-int vec0_sync(sqlite3_vtab *base);
 
 #endif

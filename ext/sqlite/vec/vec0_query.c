@@ -256,11 +256,11 @@ static int query_nearest(struct query_cursor *cursor, const char *text, sqlite3_
         status = connection_begin(table->connection, &annex, &error);
         if (status == ANNEX_OK) {
             status = query_search(cursor, annex, index, &request, &error);
+            if (cursor->result != NULL) {
+                connection_enter(table->connection); /* for the result */
+            }
             connection_end(table->connection);
         }
-    }
-    if (cursor->result != NULL) {
-        connection_enter(table->connection);
     }
     sqlite3_free(index);
     vec0_request_free(&request);

@@ -37,26 +37,6 @@ void vec0_append_name(sqlite3_str *sql, const struct vec0_column *column)
     sqlite3_str_appendf(sql, "\"%.*w\"", (int)column->name.bytes, column->name.text);
 }
 
-/* The names of indexes have no dots: what is in front of one is a schema. */
-char *vec0_index_plain_name(const char *table, const struct vec0_column *column)
-{
-    char *name = sqlite3_mprintf("%s_%.*s", table, (int)column->name.bytes, column->name.text);
-
-    for (char *at = name; at != NULL && *at != '\0'; at++) {
-        *at = *at == '.' ? '_' : *at;
-    }
-    return name;
-}
-
-char *vec0_index_name(const struct vec0_table *table, const struct vec0_column *column)
-{
-    char *plain = vec0_index_plain_name(table->name, column);
-    char *name = plain == NULL ? NULL : sqlite3_mprintf("%s.%s", table->schema, plain);
-
-    sqlite3_free(plain);
-    return name;
-}
-
 sqlite3_stmt *vec0_statement(struct vec0_table *table, enum vec0_statement which, char *sql,
                              annex_error *error)
 {
@@ -253,48 +233,6 @@ static annex_status table_create_filter(struct vec0_table *table, annex_error *e
     return status;
 }
 
-annex_status vec0_create_index(struct vec0_table *table, annex_db *annex,
-                               const struct vec0_column *column, annex_error *error)
-{
-    char *index = vec0_index_name(table, column);
-    char *rows = sqlite3_mprintf("%s.%s_rows", table->schema, table->name);
-    char *name = sqlite3_mprintf("%.*s", (int)column->name.bytes, column->name.text);
-    char *options = sqlite3_mprintf(
-        "{\"dimension\": %d, \"metric\": \"%s\", \"format\": \"%s\", \"index\": \"%s\"}",
-        (int)column->dimension, annex_metric_name(column->metric),
-        annex_format_name(vec0_format(column)), column->approximate ? "auto" : "flat");
-    annex_status status = ANNEX_NOMEM;
-
-    if (index != NULL && rows != NULL && name != NULL && options != NULL) {
-        status = annex_db_create(annex, index, rows, name, options, error);
-    } else {
-        connection_refuse(error, "out of memory");
-    }
-    sqlite3_free(options);
-    sqlite3_free(name);
-    sqlite3_free(rows);
-    sqlite3_free(index);
-    return status;
-}
-
-static annex_status table_create_indexes(struct vec0_table *table, annex_error *error)
-{
-    const struct vec0_declaration *declaration = &table->declaration;
-    annex_db *annex;
-    annex_status status = connection_begin(table->connection, &annex, error);
-
-    if (status != ANNEX_OK) {
-        return status;
-    }
-    for (size_t i = 1; i < declaration->n && status == ANNEX_OK; i++) {
-        if (declaration->columns[i].role == VEC0_VECTOR) {
-            status = vec0_create_index(table, annex, &declaration->columns[i], error);
-        }
-    }
-    connection_end(table->connection);
-    return status;
-}
-
 static annex_status table_create_all(struct vec0_table *table, annex_error *error)
 {
     annex_error why;
@@ -308,7 +246,7 @@ static annex_status table_create_all(struct vec0_table *table, annex_error *erro
         error->status = status;
         return status;
     }
-    status = table_create_indexes(table, &why);
+    status = vec0_create_indexes(table, &why);
     if (status != ANNEX_OK) {
         connection_refuse(error, TABLE_ERROR "%s", why.message);
         error->status = status;
@@ -408,37 +346,6 @@ static int table_disconnect(sqlite3_vtab *base)
     return SQLITE_OK;
 }
 
-/* Does something to the index of each vector column; an index that is gone is no error. */
-static annex_status table_each_index(struct vec0_table *table, const char *new_name,
-                                     annex_error *error)
-{
-    const struct vec0_declaration *declaration = &table->declaration;
-    annex_db *annex;
-    annex_status status = connection_begin(table->connection, &annex, error);
-
-    if (status != ANNEX_OK) {
-        return status;
-    }
-    for (size_t i = 1; i < declaration->n && status == ANNEX_OK; i++) {
-        const struct vec0_column *column = &declaration->columns[i];
-        char *name = vec0_index_name(table, column);
-        char *to = new_name == NULL ? NULL : vec0_index_plain_name(new_name, column);
-
-        if (name == NULL || (new_name != NULL && to == NULL)) {
-            connection_refuse(error, "out of memory");
-            status = ANNEX_NOMEM;
-        } else if (column->role == VEC0_VECTOR) {
-            status = new_name == NULL ? annex_db_drop(annex, name, error)
-                                      : annex_db_rename(annex, name, to, error);
-            status = status == ANNEX_NOT_FOUND ? ANNEX_OK : status;
-        }
-        sqlite3_free(to);
-        sqlite3_free(name);
-    }
-    connection_end(table->connection);
-    return status;
-}
-
 static int table_destroy(sqlite3_vtab *base)
 {
     struct vec0_table *table = (struct vec0_table *)base;
@@ -446,7 +353,7 @@ static int table_destroy(sqlite3_vtab *base)
     annex_status status;
 
     table_end_statements(table);
-    status = table_each_index(table, NULL, &error);
+    status = vec0_drop_indexes(table, &error);
     if (status == ANNEX_OK) {
         status = statement_run(table->handle, &error, "DROP TABLE IF EXISTS \"%w\".\"%w_rows\"",
                                table->schema, table->name);
@@ -468,7 +375,7 @@ static int table_rename(sqlite3_vtab *base, const char *name)
         statement_run(table->handle, &error, "ALTER TABLE \"%w\".\"%w_rows\" RENAME TO \"%w_rows\"",
                       table->schema, table->name, name);
     if (status == ANNEX_OK) {
-        status = table_each_index(table, name, &error);
+        status = vec0_rename_indexes(table, name, &error);
     }
     return status == ANNEX_OK ? SQLITE_OK : vec0_fail(table, &error);
 }

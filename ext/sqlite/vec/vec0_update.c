@@ -1,23 +1,12 @@
 /*
  * vec0_update.c - changes of vec0 tables: each row is one statement on t_rows, which the triggers
- * of the indexes see. At the commit of many changes the indexes are brought up to date.
+ * of the indexes see.
  *
- * Invariants
- *   1. A change that is refused has changed nothing.
- *   2. Whether the indexes could be brought up to date never decides on a commit: searches are
- *      right without that.
+ * Invariant: a change that is refused has changed nothing.
  */
 #include <string.h>
 
 #include "sqlite/vec/vec0.h"
-
-/*
- * Changed rows that are searched one by one before an index takes them in: so many, and one in so
- * many of its rows. A graph is built anew then, which takes long, so it waits until it has doubled.
- */
-#define UPDATE_LEAST_DELTA 1000
-#define UPDATE_FLAT_SHARE 10
-#define UPDATE_GRAPH_SHARE 1
 
 /* ---- Statements -------------------------------------------------------------------------------*/
 
@@ -234,130 +223,15 @@ static int update_delete(struct vec0_table *table, sqlite3_value *key)
     return code == SQLITE_OK ? update_run(table, statement) : code;
 }
 
-/* ---- Indexes ----------------------------------------------------------------------------------*/
-
-typedef annex_status update_work(struct vec0_table *table, annex_db *annex,
-                                 const struct vec0_column *column, const char *index,
-                                 annex_error *error);
-
-/* Calls `work` for each vector column with the name of its index; the first error ends it. */
-static annex_status update_each_index(struct vec0_table *table, annex_db *annex, update_work *work,
-                                      annex_error *error)
-{
-    const struct vec0_declaration *declaration = &table->declaration;
-    annex_status status = ANNEX_OK;
-
-    for (size_t i = 1; i < declaration->n && status == ANNEX_OK; i++) {
-        const struct vec0_column *column = &declaration->columns[i];
-        char *name;
-
-        if (column->role != VEC0_VECTOR) {
-            continue;
-        }
-        name = vec0_index_name(table, column);
-        if (name == NULL) {
-            connection_refuse(error, "out of memory");
-            return ANNEX_NOMEM;
-        }
-        status = work(table, annex, column, name, error);
-        sqlite3_free(name);
-    }
-    return status;
-}
-
-/* Makes an index that somebody has dropped again. */
-static annex_status update_optimize(struct vec0_table *table, annex_db *annex,
-                                    const struct vec0_column *column, const char *index,
-                                    annex_error *error)
-{
-    annex_status status = annex_db_optimize(annex, index, NULL, error);
-
-    return status == ANNEX_NOT_FOUND ? vec0_create_index(table, annex, column, error) : status;
-}
-
 static int update_command(struct vec0_table *table, sqlite3_value *command)
 {
     const char *text = (const char *)sqlite3_value_text(command);
     annex_error error;
-    annex_db *annex;
-    annex_status status;
 
     if (text == NULL || strcmp(text, "optimize") != 0) {
         return vec0_refuse(table, "unknown vec0 command: '%s'", text == NULL ? "" : text);
     }
-    status = connection_begin(table->connection, &annex, &error);
-    if (status == ANNEX_OK) {
-        status = update_each_index(table, annex, update_optimize, &error);
-        connection_end(table->connection);
-    }
-    return status == ANNEX_OK ? SQLITE_OK : vec0_fail(table, &error);
-}
-
-/* Syncs the index when many rows wait, and notes when to look again. */
-static annex_status update_sync_index(struct vec0_table *table, annex_db *annex,
-                                      const annex_db_index *index, const char *name,
-                                      bool approximate, annex_error *error)
-{
-    uint64_t most = index->rows / (approximate ? UPDATE_GRAPH_SHARE : UPDATE_FLAT_SHARE);
-    annex_status status = ANNEX_OK;
-    uint64_t left;
-
-    most = most < UPDATE_LEAST_DELTA ? UPDATE_LEAST_DELTA : most;
-    if (index->delta_rows >= most) {
-        status = annex_db_sync(annex, name, NULL, error);
-    }
-    left = index->delta_rows >= most ? most : most - index->delta_rows;
-    table->look_after = left < table->look_after ? left : table->look_after;
-    return status;
-}
-
-static annex_status update_sync(struct vec0_table *table, annex_db *annex,
-                                const struct vec0_column *column, const char *name,
-                                annex_error *error)
-{
-    annex_db_index *list;
-    size_t n;
-    annex_status status = annex_db_list(annex, &list, &n, error);
-
-    for (size_t i = 0; i < n && status == ANNEX_OK; i++) {
-        size_t schema = strlen(list[i].schema);
-
-        if (strncmp(name, list[i].schema, schema) == 0 && name[schema] == '.' &&
-            strcmp(name + schema + 1, list[i].name) == 0) {
-            status = update_sync_index(table, annex, &list[i], name, column->approximate, error);
-        }
-    }
-    annex_db_list_free(annex, list, n);
-    return status;
-}
-
-int vec0_sync(sqlite3_vtab *base)
-{
-    struct vec0_table *table = (struct vec0_table *)base;
-    annex_error error;
-    annex_db *annex;
-    annex_status status;
-
-    if (table->changes == 0 || table->changes < table->look_after) {
-        return SQLITE_OK;
-    }
-    table->changes = 0;
-    table->look_after = UINT64_MAX;
-    status = connection_begin(table->connection, &annex, &error);
-    if (status == ANNEX_OK) {
-        status = update_each_index(table, annex, update_sync, &error);
-        connection_end(table->connection);
-    }
-    if (status == ANNEX_OK) {
-        return SQLITE_OK;
-    }
-    sqlite3_log(SQLITE_WARNING, "annex: the indexes of %s could not take its changes in: %s",
-                table->name, error.message);
-    table->look_after = UPDATE_LEAST_DELTA;
-    /* Some errors make SQLite roll back: then there is nothing left to commit. */
-    return sqlite3_txn_state(table->handle, table->schema) == SQLITE_TXN_WRITE
-               ? SQLITE_OK
-               : vec0_fail(table, &error);
+    return vec0_optimize_indexes(table, &error) == ANNEX_OK ? SQLITE_OK : vec0_fail(table, &error);
 }
 
 /* ---- xUpdate ----------------------------------------------------------------------------------*/
