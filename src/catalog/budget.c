@@ -69,3 +69,8 @@ annex_status search_poll(const annex_env *env, annex_error *error)
     bool stop = log->progress != NULL && log->progress(log->context, "searching", 0, 0) != 0;
     return stop ? error_set(error, ANNEX_CANCELLED, "the search was cancelled") : ANNEX_OK;
 }
+
+annex_status search_poll_at(const annex_env *env, size_t step, annex_error *error)
+{
+    return step % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1 ? search_poll(env, error) : ANNEX_OK;
+}

@@ -129,6 +129,7 @@ static annex_status delta_read_range(struct search *search, annex_error *error)
     TRY_CLEANUP(source_rows_open(search->db, index, NULL, where, false, &rows, error));
     annex_rows view = source_rows_view(&rows);
     do {
+        TRY_CLEANUP(search_poll(&search->db->env, error));
         TRY_CLEANUP(view.next(view.context, &batch, error));
         range_take(&index->delta, &rows, &batch);
     } while (batch.n > 0 && !budget_is_over(&search->budget));
@@ -154,6 +155,7 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
             break;
         }
         struct rowkey key = rowkey_set_at(&delta->keys, i);
+        TRY(search_poll_at(&search->db->env, i, error));
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
         if (state == VECTOR_GOOD) {
             delta_keep(delta, i, &search->fetch.reader, search->vector);
@@ -203,6 +205,7 @@ static annex_status delta_rank(struct search *search, bool *gone, annex_error *e
     for (size_t i = 0; i < found.n; i++) {
         enum vector_state state = VECTOR_NONE;
         size_t position = 0;
+        TRY_CLEANUP(search_poll_at(&search->db->env, i, error));
         TRY_CLEANUP(source_fetch_key(&search->fetch, &items[i].key, search->vector, &state, error));
         if (state != VECTOR_GOOD && rowkey_set_find(&delta->keys, &items[i].key, &position)) {
             delta_keep_absent(search, position);

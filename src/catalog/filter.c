@@ -74,8 +74,9 @@ static annex_status filter_collect(annex_db *db, struct catalog_index *index, st
     annex_value values[ANNEX_MAX_KEY_COLUMNS];
     bool row = true;
     annex_status status = ANNEX_OK;
-    while (!budget_is_over(budget)) {
+    for (size_t n_read = 0; !budget_is_over(budget); n_read++) {
         struct rowkey key;
+        TRY_CLEANUP(search_poll_at(&db->env, n_read, error));
         TRY_CLEANUP(db->host->type->step(statement, &row, error));
         if (!row) {
             break;

@@ -103,6 +103,7 @@ static annex_status grouping_keep(struct grouping *self, size_t wanted, annex_er
         if (kept > 0 && budget_is_over(&self->search->budget)) {
             break;
         }
+        TRY(search_poll_at(&self->search->db->env, i, error));
         TRY(grouping_look(self, &items[i].key, &fresh, error));
         items[kept] = items[i];
         kept += fresh;

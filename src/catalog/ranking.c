@@ -92,17 +92,13 @@ static annex_status ranking_sort_many(struct ranking *ranking, annex_error *erro
     struct offer *items = (struct offer *)ranking->items.data;
     for (size_t i = 1; ranking->within && i < ranking->n; i++) {
         ranking_rise(items, i);
-        if (i % SEARCH_POLL_STEPS == 0) {
-            TRY(search_poll(ranking->env, error));
-        }
+        TRY(search_poll_at(ranking->env, i, error));
     }
     for (size_t end = ranking->n - 1; end > 0; end--) {
         struct offer last = items[end];
         items[end] = items[0];
         ranking_sink(items, end, last);
-        if (end % SEARCH_POLL_STEPS == 0) {
-            TRY(search_poll(ranking->env, error));
-        }
+        TRY(search_poll_at(ranking->env, end, error));
     }
     return ANNEX_OK;
 }

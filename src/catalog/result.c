@@ -27,9 +27,7 @@ annex_status result_fill(annex_result *result, struct rowkey_shape shape, struct
     TRY(arena_new(arena, ranking->n * shape.n_columns, sizeof *result->keys, &result->keys, error));
     for (size_t i = 0; i < ranking->n; i++) {
         result->distances[i] = items[i].distance;
-        if (i % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1) {
-            TRY(search_poll(&result->env, error));
-        }
+        TRY(search_poll_at(&result->env, i, error));
         TRY(rowkey_decode(shape, &items[i].key, arena, &result->keys[i * shape.n_columns], error));
     }
     result->n = ranking->n;

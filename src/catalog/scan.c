@@ -28,6 +28,7 @@ annex_status search_table(struct search *search, annex_error *error)
     annex_rows view = source_rows_view(&rows);
     annex_status status = ANNEX_OK;
     do {
+        TRY_CLEANUP(search_poll(&search->db->env, error));
         TRY_CLEANUP(view.next(view.context, &batch, error));
         for (size_t i = 0; i < batch.n && budget_take_row(&search->budget); i++) {
             struct rowkey key = rowkey_set_at(&rows.batch, i);
@@ -53,6 +54,7 @@ annex_status search_keys(struct search *search, const struct rowkey_set *keys,
         if (!budget_take_row(&search->budget)) {
             break;
         }
+        TRY(search_poll_at(&search->db->env, i, error));
         TRY(source_fetch_key(&search->fetch, &key, search->vector, &state, error));
         if (state == VECTOR_GOOD) {
             TRY(scan_offer(search, &key, search->vector, error));

@@ -47,9 +47,11 @@ bool budget_is_over(struct budget *budget);
 bool budget_take_row(struct budget *budget);
 void budget_end(const struct budget *budget, annex_spent *spent);
 
-/* Long work asks so often, by search_poll, whether it is still wanted: ANNEX_CANCELLED. */
-#define SEARCH_POLL_STEPS 8192
+/* Long work asks whether it is still wanted: ANNEX_CANCELLED. */
 annex_status search_poll(const annex_env *env, annex_error *error);
+/* The same in every so many steps, of which `step` is one. */
+#define SEARCH_POLL_STEPS 8192
+annex_status search_poll_at(const annex_env *env, size_t step, annex_error *error);
 
 /* ---- ranking.c, result.c ----------------------------------------------------------------------*/
 

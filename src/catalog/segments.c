@@ -78,9 +78,7 @@ static annex_status search_offer_hits(struct search *search, const struct catalo
         if (!search_skips(search, &key)) {
             TRY(ranking_add(&search->ranking, hits[i].distance, &key, error));
         }
-        if (i % SEARCH_POLL_STEPS == SEARCH_POLL_STEPS - 1) {
-            TRY(search_poll(&search->db->env, error));
-        }
+        TRY(search_poll_at(&search->db->env, i, error));
     }
     return ANNEX_OK;
 }

@@ -296,6 +296,54 @@ static void exactness__is_that_of_what_was_done(void **state)
     }
 }
 
+/* ---- the program does not want it any more ----------------------------------------------------*/
+
+struct patience {
+    int left, asked;
+};
+
+static int patience_ends(void *context, const char *phase, uint64_t done, uint64_t total)
+{
+    struct patience *patience = context;
+    (void)phase, (void)done, (void)total;
+    patience->asked++;
+    return patience->left-- <= 0;
+}
+
+/* Every time that the search asks is once the last one. */
+static void cancel_everywhere(struct scene *scene, const annex_db_request *request, int least)
+{
+    struct patience patience = {.left = 1 << 30};
+    annex_env env = scene->env;
+    env.log = (annex_log){.context = &patience, .progress = patience_ends};
+    for (int i = 0, asked = 1; i <= asked; i++) {
+        annex_db *db = NULL;
+        annex_result *result = NULL;
+        patience.asked = 0;
+        patience.left = i > 0 ? i - 1 : 1 << 30;
+        scene_ok(scene, annex_db_open(&env, scene->path, 0, &db, &scene->error));
+        annex_status status = annex_db_search(db, "idx", request, &result, &scene->error);
+        assert_int_equal(status, i > 0 ? ANNEX_CANCELLED : ANNEX_OK);
+        asked = i > 0 ? asked : patience.asked;
+        annex_result_free(result);
+        annex_db_close(db);
+    }
+    assert_true(patience.asked >= least);
+}
+
+static void cancel__while_the_table_is_read__ends_the_search(void **state)
+{
+    struct scene *scene = *state;
+    float query[DIMENSION] = {1};
+    annex_db_request request = scene_request(query, 5);
+    scene_docs(scene, 4000);
+    scene_create(scene, NULL);
+    scene_run(scene, "UPDATE docs SET vec = (SELECT vec FROM docs WHERE id = 7) WHERE id < 200");
+    cancel_everywhere(scene, &request, 1);
+    scene_run(scene, "DROP TRIGGER annex_log_1_update");
+    cancel_everywhere(scene, &request, 4);
+}
+
 /* ---- memory -----------------------------------------------------------------------------------*/
 
 static annex_status search_in_every_way(struct scene *scene, const annex_env *env)
@@ -393,6 +441,7 @@ int main(void)
         SCENE(part_from_a_distance_on__and_within_another),
         SCENE(budget__is_shared_by_parts_and_told),
         SCENE(exactness__is_that_of_what_was_done),
+        SCENE(cancel__while_the_table_is_read__ends_the_search),
         SCENE(search__without_memory__leaves_nothing),
         SCENE(wrong_queries__are_explained),
         SCENE(request_of_another_version__is_refused),
