@@ -7,9 +7,9 @@
  *     expressions, generated columns and triggers may use them;
  *   - those that change the database or write files are direct-only: a view or trigger in a
  *     database from a stranger cannot call them;
- *   - annex_search, annex_within, annex_hybrid, annex_vector, annex_indexes and faiss_search read
- *     what the connection may read. They are neither: views may use them as long as the schema is
- *     trusted, because a search may write to the cache of segments.
+ *   - annex_search, annex_within, annex_hybrid, annex_vector, annex_status, annex_indexes and
+ *     faiss_search read what the connection may read. They are neither: views may use them as long
+ *     as the schema is trusted, because a search may write to the cache of segments.
  */
 #include "sqlite/extension.h"
 #include "sqlite/faiss/faiss.h"

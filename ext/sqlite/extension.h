@@ -71,7 +71,7 @@ annex_value connection_value(sqlite3_value *value);
 /* Makes the value the result of a function or column. */
 void connection_result(sqlite3_context *context, const annex_value *value);
 
-/* ---- functions.c, vectors.c -------------------------------------------------------------------*/
+/* ---- functions.c, vectors.c, import.c ---------------------------------------------------------*/
 
 struct function {
     const char *name;

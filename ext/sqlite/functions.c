@@ -1,10 +1,10 @@
 /*
  * functions.c - the SQL functions that manage indexes: annex_create, annex_sync, annex_optimize,
- * annex_check, annex_drop, annex_rename; and annex_vector, which reads a row.
+ * annex_check, annex_drop, annex_rename, annex_status; and annex_vector, which reads a row.
  *
  * What they return is for a person to read and for a program to parse: a JSON object where there is
- * something to count, else the name of the index; annex_check says "ok" like PRAGMA
- * integrity_check. Everything else is an error.
+ * something to count, else the name of the index; annex_status a sentence that begins with the
+ * state; annex_check "ok" like PRAGMA integrity_check. Everything else is an error.
  */
 #include <string.h>
 

@@ -12,12 +12,11 @@
 #include <string.h>
 
 #include "sqlite/faiss/faiss.h"
+#include "sqlite/statement.h"
 
 bool faiss_nomem(annex_error *error)
 {
-    connection_refuse(error, "out of memory");
-    error->status = ANNEX_NOMEM;
-    return false;
+    return statement_nomem(error) == ANNEX_OK;
 }
 
 /* ---- faiss_encode -----------------------------------------------------------------------------*/

@@ -236,8 +236,7 @@ annex_status faiss_cache_enter(sqlite3 *handle, struct faiss_cache *cache, const
         *table = cache_add(cache, schema, name);
     }
     if (*table == NULL) {
-        faiss_nomem(error);
-        return error->status;
+        return statement_nomem(error);
     }
     status = table_look(handle, *table, &is_ordinary, error);
     if (status != ANNEX_OK) {

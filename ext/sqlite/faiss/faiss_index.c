@@ -133,13 +133,9 @@ annex_status faiss_index_search(sqlite3 *handle, annex_db *annex, const struct f
     annex_result *result = NULL;
     sqlite3_stmt *row = NULL;
     float *vector = sqlite3_malloc64(ranking->dimension * sizeof *vector);
-    annex_status status = ANNEX_NOMEM;
+    annex_status status =
+        vector == NULL ? statement_nomem(error) : index_ask(annex, table, ranking, &result, error);
 
-    if (vector == NULL) {
-        faiss_nomem(error);
-    } else {
-        status = index_ask(annex, table, ranking, &result, error);
-    }
     if (status == ANNEX_OK) {
         status = index_prepare_row(handle, table, &row, error);
     }

@@ -289,8 +289,7 @@ static annex_status search_run(struct search *search, const char *database, cons
 
     search->cache = faiss_cache_of(search->connection);
     if (search->cache == NULL) {
-        faiss_nomem(error);
-        return error->status;
+        return statement_nomem(error);
     }
     status = database_find(search->handle, database, &schema, error);
     if (status == ANNEX_OK) {

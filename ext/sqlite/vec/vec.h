@@ -57,7 +57,7 @@ void vec_result(sqlite3_context *context, enum vec_type type, void *elements, si
  */
 double vec_distance(annex_metric metric, const struct vec_value *a, const struct vec_value *b);
 
-/* ---- vec_functions.c, vec_pairs.c, vec_each.c, vec0.c -----------------------------------------*/
+/* ---- vec_functions.c, vec_pairs.c, vec_each.c, vec0_table.c -----------------------------------*/
 
 /* Flags of a function that computes from its arguments alone; and of one that gives a subtype. */
 #define VEC_TAKES (SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS | SQLITE_SUBTYPE)

@@ -119,7 +119,6 @@ enum vec0_clause {
 #define VEC0_CLAUSES 8
 extern const char *const vec0_clause_texts[VEC0_CLAUSES];
 
-int vec0_plan_pack(const struct vec0_plan *plan);
 struct vec0_plan vec0_plan_unpack(int number);
 
 int vec0_best_index(sqlite3_vtab *base, sqlite3_index_info *info);

@@ -34,7 +34,7 @@ const char *const vec0_clause_texts[VEC0_CLAUSES] = {
 #define PLAN_VECTORS_SHIFT (PLAN_KIND_BITS + PLAN_COLUMN_BITS)
 #define PLAN_AUXILIARY_SHIFT (PLAN_VECTORS_SHIFT + VEC0_MAX_VECTORS)
 
-int vec0_plan_pack(const struct vec0_plan *plan)
+static int plan_pack(const struct vec0_plan *plan)
 {
     return (int)((unsigned)plan->kind | plan->column << PLAN_KIND_BITS |
                  plan->vectors << PLAN_VECTORS_SHIFT |
@@ -178,7 +178,7 @@ static int plan_rows(struct plan_work *work)
         info->estimatedCost = 1000000;
     }
     sqlite3_str_appendall(work->text, work->point >= 0 ? "row by key" : "all rows");
-    info->idxNum = vec0_plan_pack(&plan);
+    info->idxNum = plan_pack(&plan);
     return SQLITE_OK;
 }
 
@@ -417,7 +417,7 @@ static int plan_nearest(struct plan_work *work)
         return code;
     }
     plan_read_columns(&work->table->declaration, info->colUsed, &plan);
-    info->idxNum = vec0_plan_pack(&plan);
+    info->idxNum = plan_pack(&plan);
     sqlite3_str_appendf(work->text, VEC0_PLAN_NEAREST "%.*s", (int)column->name.bytes,
                         column->name.text);
     plan_take(work, work->match, true);

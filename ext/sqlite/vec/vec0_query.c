@@ -250,8 +250,7 @@ static int query_nearest(struct query_cursor *cursor, const char *text, sqlite3_
     }
     index = vec0_index_name(table, column);
     if (index == NULL) {
-        status = ANNEX_NOMEM;
-        connection_refuse(&error, "out of memory");
+        status = statement_nomem(&error);
     } else if (!request.empty && request.k != 0) {
         status = connection_begin(table->connection, &annex, &error);
         if (status == ANNEX_OK) {

@@ -92,8 +92,7 @@ static bool request_read_where(struct vec0_table *table, const char *text, sqlit
     }
     request->where = sqlite3_str_finish(sql);
     if (valid && request->where == NULL) {
-        connection_refuse(error, "out of memory");
-        valid = false;
+        valid = statement_nomem(error) == ANNEX_OK;
     }
     return valid;
 }
