@@ -107,7 +107,7 @@ static annex_status key_fits(const struct key *key, const annex_db_index *index,
 }
 
 /* The options of a request as JSON, to be freed; NULL when there are none. */
-static char *request_options(const struct session *session)
+static annex_status request_options(const struct session *session, char **text, annex_error *error)
 {
     static const struct {
         enum option_id id;
@@ -117,6 +117,8 @@ static char *request_options(const struct session *session)
                    {OPTION_TIMEOUT_MS, "timeout_ms"},
                    {OPTION_THREADS, "threads"}};
     json_t *object = json_object();
+    int failed = 0;
+    *text = NULL;
     if (session_has(session, OPTION_EFFORT)) {
         uint64_t effort = session_option(session, OPTION_EFFORT)->count;
         json_object_set_new(object, "effort",
@@ -131,8 +133,8 @@ static char *request_options(const struct session *session)
         json_object_set_new(object, "mmr", json_real(session_option(session, OPTION_MMR)->real));
     }
     if (session_has(session, OPTION_GROUP)) {
-        json_object_set_new(object, "group",
-                            json_string(session_option(session, OPTION_GROUP)->text));
+        failed = json_object_set_new(object, "group",
+                                     json_string(session_option(session, OPTION_GROUP)->text));
     }
     for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++) {
         if (session_has(session, numbers[i].id)) {
@@ -140,9 +142,13 @@ static char *request_options(const struct session *session)
             json_object_set_new(object, numbers[i].name, json_integer(number));
         }
     }
-    char *text = json_object_size(object) > 0 ? json_dumps(object, JSON_COMPACT) : NULL;
+    if (failed == 0 && json_object_size(object) > 0) {
+        *text = json_dumps(object, JSON_COMPACT);
+    }
     json_decref(object);
-    return text;
+    return failed == 0 ? ANNEX_OK
+                       : session_error(error, ANNEX_INVALID,
+                                       "the name of the column in --group is not UTF-8");
 }
 
 static void print_results(const struct session *session, annex_result **results, size_t n)
@@ -215,14 +221,17 @@ static int search_database(struct session *session)
     struct key key = {0};
     annex_result **results = NULL;
     size_t n = 0;
-    char *options = request_options(session);
+    char *options = NULL;
     annex_db_request request = ANNEX_DB_REQUEST_INIT;
     request.k = wanted_k(session);
     request.has_distance = session_has(session, OPTION_WITHIN);
     request.distance = session_option(session, OPTION_WITHIN)->real;
-    request.options = options;
     request.where = session_option(session, OPTION_WHERE)->text;
-    annex_status status;
+    annex_status status = request_options(session, &options, &error);
+    request.options = options;
+    if (status != ANNEX_OK) {
+        return session_fail(&error);
+    }
     if (session_has(session, OPTION_LIKE)) {
         request.like = key.values;
         status = parse_key(session_option(session, OPTION_LIKE)->text, &key, &error);

@@ -295,6 +295,8 @@ def test_command__has_the_options_too(annex, db, docs, query, tmp_path):
     assert len(found) == 6 and "cut at max_scan=100" in remark
     assert ask("--timeout-ms", "60000")[0] == docs.nearest(query, 6)
     annex("search", "docs.db", "--query", text, "--mmr", "3", code=1)
+    done = annex("search", "docs.db", "--query", text, "--group", "\udcff", code=1)
+    assert "UTF-8" in done.stderr
     annex("search", "docs.db", "--query", text, "--candidates", "3", code=1)
     annex("search", "docs.db", "--query", text, "--within", "1", "--mmr", "0.5", code=1)
     numpy.save(tmp_path / "q.npy", query[None])
