@@ -9,7 +9,7 @@ static int32_t text_take_character(const unsigned char **c, const unsigned char 
     static const int32_t least[] = {0, 0x80, 0x800, 0x10000};
     int32_t first = *(*c)++;
     int more = first < 0x80 ? 0 : first < 0xc0 ? -1 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
-    int32_t character = more == 0 ? first : first & (0x3f >> more);
+    int32_t character = more > 0 ? first & (0x3f >> more) : first;
 
     if (more < 0 || first > 0xf4 || end - *c < more) {
         return -1;
