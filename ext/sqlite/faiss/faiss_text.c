@@ -50,11 +50,12 @@ static void text_escape(sqlite3_str *text, int32_t character)
 static bool text_add_string(sqlite3_str *text, sqlite3_value *id, annex_error *error)
 {
     const unsigned char *c = sqlite3_value_text(id);
-    const unsigned char *end = c + sqlite3_value_bytes(id);
+    const unsigned char *end;
 
     if (c == NULL) {
         return faiss_nomem(error);
     }
+    end = c + sqlite3_value_bytes(id);
     sqlite3_str_appendchar(text, 1, '"');
     while (c < end) {
         int32_t character = text_take_character(&c, end);

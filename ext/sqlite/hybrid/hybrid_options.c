@@ -64,11 +64,12 @@ static annex_status options_read_member(sqlite3 *handle, sqlite3_stmt *statement
     const char *type = (const char *)sqlite3_column_text(statement, 1);
     const char *json = (const char *)sqlite3_column_text(statement, 3);
     double number = sqlite3_column_double(statement, 2);
-    bool is_number = strcmp(type, "integer") == 0 || strcmp(type, "real") == 0;
+    bool is_number;
 
     if (name == NULL || type == NULL || json == NULL) {
         return statement_nomem(error);
     }
+    is_number = strcmp(type, "integer") == 0 || strcmp(type, "real") == 0;
     if (strcmp(name, "weights") == 0) {
         return options_read_weights(handle, json, options, error);
     }
