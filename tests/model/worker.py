@@ -145,7 +145,8 @@ class Worker:
                 return f"annex_create refuses {index['name']}: {why}"
             match = " AND ".join(f"{quote(column)} IS ?" for column in index["keys"])
             for key in bad:
-                self.db.execute(f"UPDATE {quote(index['table'])} SET vec = NULL WHERE {match}", key)
+                self.db.execute(f"UPDATE {quote(index['table'])} "
+                                f"SET {quote(index['column'])} = NULL WHERE {match}", key)
 
     def tend(self, verb, name):
         """annex_sync, annex_optimize, annex_check, annex_drop. Answers what is wrong."""
@@ -176,13 +177,20 @@ class Worker:
         return self.check(self.kept, seed)
 
     def refused_in_snapshot(self, name):
-        """A sync cannot write from a snapshot that is no longer the newest."""
+        """A sync cannot write from a snapshot that is no longer the newest. In the newest it can,
+        and then holds the lock for writing until the transaction ends."""
+        before = self.db.total_changes
         try:
             self.scalar("SELECT annex_sync(?)", (name,))
         except sqlite3.OperationalError as error:
             self.counts["sync in an old snapshot refused"] += 1
-            if not any(word in str(error) for word in BUSY):
+            # An index of later has no place in the snapshot.
+            if not any(word in str(error) for word in (*BUSY, "there is no index")):
                 return f"sync in an old snapshot: {error}"
+        if self.db.total_changes != before:
+            self.db.execute("COMMIT")
+            self.db.execute("BEGIN")
+            self.scalar("SELECT count(*) FROM sqlite_schema")
         return None
 
     # ---- searching
