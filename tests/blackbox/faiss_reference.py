@@ -5,25 +5,13 @@ summed."""
 
 import json
 import math
-import sqlite3
 import struct
 
 import numpy
-import pytest
 
 
 def encode(vector):
     return struct.pack(f"<{len(vector)}f", *vector)
-
-
-def value(db, sql, *arguments):
-    return db.execute("SELECT " + sql, arguments).fetchone()[0]
-
-
-def refusal(db, sql, *arguments):
-    with pytest.raises(sqlite3.OperationalError) as caught:
-        value(db, sql, *arguments)
-    return str(caught.value)
 
 
 def fill(db, rows, table="t", id_type="INTEGER PRIMARY KEY"):

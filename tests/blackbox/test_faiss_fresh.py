@@ -11,7 +11,8 @@ import sys
 import numpy
 import pytest
 from conftest import EXTENSION
-from faiss_reference import encode, expected, fill, insert, refusal, value, whole_rows
+from faiss_reference import encode, expected, fill, insert, whole_rows
+from sql_ask import refusal, value
 
 
 @pytest.fixture

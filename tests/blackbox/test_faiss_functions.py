@@ -15,7 +15,8 @@ import sys
 import numpy
 import pytest
 from conftest import EXTENSION
-from faiss_reference import encode, expected, fill, refusal, value, whole_rows
+from faiss_reference import encode, expected, fill, whole_rows
+from sql_ask import refusal, value
 
 
 @pytest.fixture

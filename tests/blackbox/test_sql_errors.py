@@ -3,12 +3,12 @@ databases that cannot be written, locks, interrupts, and schemas that are not tr
 
 import json
 import sqlite3
-import threading
 import time
 
 import numpy
 import pytest
 
+from sql_ask import time_to_interrupt
 from sql_model import DIMENSION, Docs, fill, keys
 
 
@@ -317,28 +317,6 @@ def large(connect):
 
 
 CREATE_LARGE = "SELECT annex_create('large_idx', 'large', 'v', '{\"index\":\"graph\"}')"
-
-
-def time_to_interrupt(db, sql, after_s):
-    """Seconds between sqlite3_interrupt from another thread and the error; None: sql was done."""
-    called = []
-
-    def interrupt():
-        time.sleep(after_s)
-        called.append(time.monotonic())
-        db.interrupt()
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        db.execute(sql).fetchall()
-        return None
-    except sqlite3.OperationalError as error:
-        ended = time.monotonic()
-        assert error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT, error
-        return ended - called[0]
-    finally:
-        thread.join()
 
 
 def test_interrupt_from_another_thread__stops_a_build_within_50_ms(large):

@@ -4,12 +4,12 @@ reading a stale table, long filters, many changed rows, a long stream, choosing 
 
 import shutil
 import sqlite3
-import threading
 import time
 
 import numpy
 import pytest
 
+from sql_ask import time_to_interrupt
 from sql_model import fill, keys
 
 ROWS = 60000
@@ -75,28 +75,6 @@ def arguments(sql):
     return [b"\0\0\0\1" * DIMENSION] if "?" in sql else []
 
 
-def waits_for_interrupt(db, sql, after_s):
-    """Seconds from sqlite3_interrupt in another thread to the error; None: it was done before."""
-    called = []
-
-    def interrupt():
-        time.sleep(after_s)
-        called.append(time.monotonic())
-        db.interrupt()
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        db.execute(sql, arguments(sql)).fetchall()
-        return None
-    except sqlite3.OperationalError as error:
-        ended = time.monotonic()
-        assert error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT, error
-        return ended - called[0]
-    finally:
-        thread.join()
-
-
 def test_states__are_what_the_phases_need(big):
     states = dict(big.execute("SELECT name, state FROM annex_indexes").fetchall())
     assert states == {"flat_idx": "fresh", "graph_idx": "fresh", "stale_idx": "stale",
@@ -108,7 +86,7 @@ def test_interrupt__stops_a_search_within_50_ms(big, phase):
     sql = PHASES[phase]
     waits = []
     for after_s in (0.02, 0.05, 0.09, 0.13, 0.21):
-        wait = waits_for_interrupt(big, sql, after_s)
+        wait = time_to_interrupt(big, sql, after_s, arguments(sql))
         if wait is not None:
             waits.append(wait)
     # More for the slowest: the machine has other things to do while it tests.

@@ -2,10 +2,11 @@
 
 import json
 import math
-import sqlite3
 
 import numpy
 import pytest
+
+from sql_ask import refusal, value
 
 pytestmark = pytest.mark.isa
 
@@ -13,16 +14,6 @@ pytestmark = pytest.mark.isa
 @pytest.fixture
 def db(connect):
     return connect()
-
-
-def value(db, sql, *arguments):
-    return db.execute("SELECT " + sql, arguments).fetchone()[0]
-
-
-def refusal(db, sql, *arguments):
-    with pytest.raises(sqlite3.OperationalError) as caught:
-        value(db, sql, *arguments)
-    return str(caught.value)
 
 
 def reference(metric, a, b):

@@ -11,6 +11,7 @@ import numpy
 import pytest
 
 from conftest import EXTENSION, VEC
+from sql_ask import refusal, value
 
 F32, BIT, INT8, JSON = 223, 224, 225, 74
 
@@ -18,16 +19,6 @@ F32, BIT, INT8, JSON = 223, 224, 225, 74
 @pytest.fixture
 def db(connect):
     return connect(entry_point=VEC)
-
-
-def value(db, sql, *arguments):
-    return db.execute("SELECT " + sql, arguments).fetchone()[0]
-
-
-def refusal(db, sql, *arguments):
-    with pytest.raises(sqlite3.OperationalError) as caught:
-        value(db, sql, *arguments)
-    return str(caught.value)
 
 
 def f32(*elements):
