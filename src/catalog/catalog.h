@@ -202,6 +202,7 @@ struct catalog_index {
     int64_t parts_expected; /* other than n_parts: somebody deleted some, the index is stale */
     uint64_t fingerprint;   /* of triggers and log when they were found good; 0: not looked yet */
     int64_t schema_version; /* of the schema when the table was found to fit; 0: not looked yet */
+    int64_t schema_seen;    /* number of the schema in the snapshot that was inspected last */
     struct delta delta;
     annex_error stale; /* message: why the index cannot be trusted; "" when it can */
     bool followed;     /* names were changed since the definition was written */

@@ -44,12 +44,10 @@ static void delta_keep_absent(struct search *search, size_t position)
     search->index->delta.unsure |= host->type->in_transaction(host);
 }
 
-static annex_status delta_doubt_absent(struct search *search, annex_error *error)
+static void delta_doubt_absent(struct search *search)
 {
-    struct host *host = search->db->host;
     struct delta *delta = &search->index->delta;
-    int64_t version = 0;
-    TRY(host->type->schema_version(host, search->index->schema, &version, error));
+    int64_t version = search->index->schema_seen;
     bool doubt = delta->unsure || version != delta->schema_version;
     for (size_t i = 0; doubt && i < delta->keys.n; i++) {
         if (delta->states.data[i] == DELTA_ABSENT) {
@@ -58,7 +56,6 @@ static annex_status delta_doubt_absent(struct search *search, annex_error *error
     }
     delta->schema_version = version;
     delta->unsure = false;
-    return ANNEX_OK;
 }
 
 /* Room for a vector a key. Vectors of another kind are forgotten: the first rows may tell anew. */
@@ -144,7 +141,7 @@ static annex_status delta_read_vectors(struct search *search, annex_error *error
 {
     struct delta *delta = &search->index->delta;
     TRY(delta_make_room(search, error));
-    TRY(delta_doubt_absent(search, error));
+    delta_doubt_absent(search);
     TRY(delta_read_range(search, error));
     for (size_t i = 0; i < delta->keys.n; i++) {
         enum vector_state state = VECTOR_NONE;

@@ -281,6 +281,7 @@ static annex_status inspect_table_if_new(annex_db *db, struct catalog_index *ind
     int64_t version = 0;
     bool where_open = index->definition.where[0] != '\0' && !index->where_checked;
     TRY(db->host->type->schema_version(db->host, index->schema, &version, error));
+    index->schema_seen = version;
     if (index->stale.message[0] == '\0' && !where_open && version == index->schema_version) {
         return ANNEX_OK;
     }
