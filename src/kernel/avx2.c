@@ -175,6 +175,57 @@ ROWS_KERNEL(static, avx2_q8_l1, uint8_t, score_four, step_q8_l1)
 ROWS_KERNEL(static, avx2_bits_xor, uint8_t, score_four, step_bits_xor)
 ROWS_KERNEL(static, avx2_bits_and, uint8_t, score_four, step_bits_and)
 
+/*
+ * Bytes are summed as they lie, two in each 16-bit lane, and the upper ones apart: what those have
+ * put into the sums of both is taken away at the end. Rows 0, 2, ... are then in the lower bytes.
+ */
+struct lut_sums {
+    __m256i both, upper;
+};
+
+ROWS_INLINE void add_bytes(struct lut_sums *sums, __m256i found)
+{
+    sums->both = _mm256_add_epi16(sums->both, found);
+    sums->upper = _mm256_add_epi16(sums->upper, _mm256_srli_epi16(found, 8));
+}
+
+ROWS_INLINE void add_groups(struct lut_sums sums[2], __m256i lut, __m256i block)
+{
+    const __m256i half = _mm256_set1_epi8(15);
+    add_bytes(&sums[0], _mm256_shuffle_epi8(lut, _mm256_and_si256(block, half)));
+    add_bytes(&sums[1],
+              _mm256_shuffle_epi8(lut, _mm256_and_si256(_mm256_srli_epi16(block, 4), half)));
+}
+
+/* Sixteen rows: the two groups that were in a register come together. */
+ROWS_INLINE void store_rows(struct lut_sums sums, uint16_t *to)
+{
+    __m256i lower = _mm256_sub_epi16(sums.both, _mm256_slli_epi16(sums.upper, 8));
+    __m128i even = _mm_add_epi16(_mm256_castsi256_si128(lower), _mm256_extracti128_si256(lower, 1));
+    __m128i odd =
+        _mm_add_epi16(_mm256_castsi256_si128(sums.upper), _mm256_extracti128_si256(sums.upper, 1));
+    _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi16(even, odd));
+    _mm_storeu_si128((__m128i *)(to + 8), _mm_unpackhi_epi16(even, odd));
+}
+
+static void avx2_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
+                           uint16_t sums[KERNEL_LUT_ROWS])
+{
+    struct lut_sums found[2] = {{_mm256_setzero_si256(), _mm256_setzero_si256()},
+                                {_mm256_setzero_si256(), _mm256_setzero_si256()}};
+    size_t g = 0;
+    for (; g + 2 <= groups; g += 2) {
+        add_groups(found, load(lut + 16 * g), load(blocks + 16 * g));
+    }
+    if (g < groups) { /* a table of zeros beside the last one */
+        __m128i last_lut = _mm_loadu_si128((const __m128i *)(lut + 16 * g));
+        __m128i last_block = _mm_loadu_si128((const __m128i *)(blocks + 16 * g));
+        add_groups(found, _mm256_zextsi128_si256(last_lut), _mm256_zextsi128_si256(last_block));
+    }
+    store_rows(found[0], sums);
+    store_rows(found[1], sums + 16);
+}
+
 TARGET_END
 
 const struct kernels kernels_avx2 = {
@@ -186,6 +237,7 @@ const struct kernels kernels_avx2 = {
     .q8_l1 = avx2_q8_l1,
     .bits_xor = avx2_bits_xor,
     .bits_and = avx2_bits_and,
+    .lut16_sum = avx2_lut16_sum,
     .u64_merge = ref_u64_merge,
 };
 

@@ -120,6 +120,58 @@ ROWS_KERNEL(, avx512_q8_l1, uint8_t, avx512_score_four, step_q8_l1)
 ROWS_KERNEL(static, avx512_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
 ROWS_KERNEL(static, avx512_bits_and, uint8_t, avx512_score_four, step_bits_and)
 
+/* Bytes are summed as in avx2.c, four groups in a register. */
+struct lut_sums {
+    __m512i both, upper;
+};
+
+ROWS_INLINE void add_bytes(struct lut_sums *sums, __m512i found)
+{
+    sums->both = _mm512_add_epi16(sums->both, found);
+    sums->upper = _mm512_add_epi16(sums->upper, _mm512_srli_epi16(found, 8));
+}
+
+ROWS_INLINE void add_groups(struct lut_sums sums[2], __m512i lut, __m512i block)
+{
+    const __m512i half = _mm512_set1_epi8(15);
+    add_bytes(&sums[0], _mm512_shuffle_epi8(lut, _mm512_and_si512(block, half)));
+    add_bytes(&sums[1],
+              _mm512_shuffle_epi8(lut, _mm512_and_si512(_mm512_srli_epi16(block, 4), half)));
+}
+
+/* The sum of four quarters of a register. */
+ROWS_INLINE __m128i sum_quarters(__m512i v)
+{
+    __m256i two = _mm256_add_epi16(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+    return _mm_add_epi16(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+}
+
+ROWS_INLINE void store_rows(struct lut_sums sums, uint16_t *to)
+{
+    __m128i even = sum_quarters(_mm512_sub_epi16(sums.both, _mm512_slli_epi16(sums.upper, 8)));
+    __m128i odd = sum_quarters(sums.upper);
+    _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi16(even, odd));
+    _mm_storeu_si128((__m128i *)(to + 8), _mm_unpackhi_epi16(even, odd));
+}
+
+void avx512_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
+                      uint16_t sums[KERNEL_LUT_ROWS])
+{
+    struct lut_sums found[2] = {{_mm512_setzero_si512(), _mm512_setzero_si512()},
+                                {_mm512_setzero_si512(), _mm512_setzero_si512()}};
+    size_t g = 0;
+    for (; g + 4 <= groups; g += 4) {
+        add_groups(found, _mm512_loadu_si512(lut + 16 * g), _mm512_loadu_si512(blocks + 16 * g));
+    }
+    if (g < groups) { /* tables of zeros beside the last ones */
+        __mmask8 left = (__mmask8)((1u << 2 * (groups - g)) - 1);
+        add_groups(found, _mm512_maskz_loadu_epi64(left, lut + 16 * g),
+                   _mm512_maskz_loadu_epi64(left, blocks + 16 * g));
+    }
+    store_rows(found[0], sums);
+    store_rows(found[1], sums + 16);
+}
+
 /* How many of from[0..n) are below `item`. */
 ROWS_INLINE uint32_t count_below(const uint64_t *from, uint32_t n, uint64_t item)
 {
@@ -178,6 +230,7 @@ const struct kernels kernels_avx512 = {
     .q8_l1 = avx512_q8_l1,
     .bits_xor = avx512_bits_xor,
     .bits_and = avx512_bits_and,
+    .lut16_sum = avx512_lut16_sum,
     .u64_merge = avx512_u64_merge,
 };
 

@@ -21,7 +21,8 @@ float avx512_f32_l2(const float *a, const float *b, size_t n);
 float avx512_f32_l1(const float *a, const float *b, size_t n);
 void avx512_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                   const uint32_t *ids, size_t n, int32_t *out);
-
+void avx512_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
+                      uint16_t sums[KERNEL_LUT_ROWS]);
 uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 
 TARGET_BEGIN(AVX512_PLAIN)

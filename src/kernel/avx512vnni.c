@@ -65,6 +65,7 @@ const struct kernels kernels_avx512vnni = {
     .q8_l1 = avx512_q8_l1,
     .bits_xor = vnni_bits_xor,
     .bits_and = vnni_bits_and,
+    .lut16_sum = avx512_lut16_sum,
     .u64_merge = avx512_u64_merge,
 };
 

@@ -22,6 +22,8 @@
 
 #define KERNEL_Q8_MULTIPLE 64  /* q8 rows are padded to this many bytes */
 #define KERNEL_BITS_MULTIPLE 8 /* bit rows are padded to this many bytes */
+#define KERNEL_LUT_ROWS 32     /* rows of a block that lut16_sum scores at once */
+#define KERNEL_LUT_GROUPS 256  /* groups of one call: sums of bytes stay below 2^16 */
 
 struct kernels {
     const char *name;
@@ -40,6 +42,14 @@ struct kernels {
                      const uint32_t *ids, size_t n, int32_t *out);
     void (*bits_and)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                      const uint32_t *ids, size_t n, int32_t *out);
+    /*
+     * A look-up table for each group of a code's dimensions, a block of 32 rows at a time:
+     * sums[r] = sum of lut[16 * g + nibble of row r in group g] over g < groups, at most
+     * KERNEL_LUT_GROUPS of them, so that no sum overflows. The 16 bytes of a group hold the nibbles
+     * of its rows: byte j that of row j in its low half, of row j + 16 in its high half.
+     */
+    void (*lut16_sum)(const uint8_t *lut, const uint8_t *blocks, size_t groups,
+                      uint16_t sums[KERNEL_LUT_ROWS]);
     /*
      * Merges items[0..n), distinct and in any order, into sorted[0..size), which has room for n
      * more. Returns the lowest position that changed, or size + n when n is 0. May reorder items.

@@ -153,6 +153,24 @@ ROWS_KERNEL(static, neon_q8_l1, uint8_t, score_four, step_q8_l1)
 ROWS_KERNEL(static, neon_bits_xor, uint8_t, score_four, step_bits_xor)
 ROWS_KERNEL(static, neon_bits_and, uint8_t, score_four, step_bits_and)
 
+static void neon_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
+                           uint16_t sums[KERNEL_LUT_ROWS])
+{
+    uint16x8_t s[4] = {vdupq_n_u16(0), vdupq_n_u16(0), vdupq_n_u16(0), vdupq_n_u16(0)};
+    for (size_t g = 0; g < groups; g++) {
+        uint8x16_t table = vld1q_u8(lut + 16 * g), block = vld1q_u8(blocks + 16 * g);
+        uint8x16_t low = vqtbl1q_u8(table, vandq_u8(block, vdupq_n_u8(15)));
+        uint8x16_t high = vqtbl1q_u8(table, vshrq_n_u8(block, 4));
+        s[0] = vaddw_u8(s[0], vget_low_u8(low));
+        s[1] = vaddw_high_u8(s[1], low);
+        s[2] = vaddw_u8(s[2], vget_low_u8(high));
+        s[3] = vaddw_high_u8(s[3], high);
+    }
+    for (size_t c = 0; c < 4; c++) {
+        vst1q_u16(sums + 8 * c, s[c]);
+    }
+}
+
 const struct kernels kernels_neon = {
     .name = "neon",
     .f32_dot = neon_f32_dot,
@@ -162,6 +180,7 @@ const struct kernels kernels_neon = {
     .q8_l1 = neon_q8_l1,
     .bits_xor = neon_bits_xor,
     .bits_and = neon_bits_and,
+    .lut16_sum = neon_lut16_sum,
     .u64_merge = ref_u64_merge,
 };
 

@@ -114,6 +114,19 @@ static void ref_bits_and(const uint8_t *query, const uint8_t *rows, size_t strid
     }
 }
 
+static void ref_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
+                          uint16_t sums[KERNEL_LUT_ROWS])
+{
+    memset(sums, 0, KERNEL_LUT_ROWS * sizeof *sums);
+    for (size_t g = 0; g < groups; g++) {
+        for (size_t j = 0; j < 16; j++) {
+            uint8_t both = blocks[16 * g + j];
+            sums[j] = (uint16_t)(sums[j] + lut[16 * g + both % 16]);
+            sums[j + 16] = (uint16_t)(sums[j + 16] + lut[16 * g + both / 16]);
+        }
+    }
+}
+
 uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {
@@ -141,5 +154,6 @@ const struct kernels kernels_ref = {
     .q8_l1 = ref_q8_l1,
     .bits_xor = ref_bits_xor,
     .bits_and = ref_bits_and,
+    .lut16_sum = ref_lut16_sum,
     .u64_merge = ref_u64_merge,
 };

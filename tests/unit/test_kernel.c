@@ -472,6 +472,55 @@ static void u64_merge__every_size__same_as_sorting_everything(void **state)
     fence_destroy(&fence);
 }
 
+static void lut16_sum__every_number_of_groups__same_as_ref(void **state)
+{
+    (void)state;
+    enum { MOST_BYTES = 16 * KERNEL_LUT_GROUPS };
+    struct fence f_lut = fence_create(MOST_BYTES), f_blocks = fence_create(MOST_BYTES);
+    struct fence f_sums = fence_create(KERNEL_LUT_ROWS * sizeof(uint16_t));
+    uint16_t want[KERNEL_LUT_ROWS];
+    uint16_t *sums = (uint16_t *)(void *)(f_sums.end - sizeof want);
+    random_state = 12;
+    for (size_t groups = 0; groups <= KERNEL_LUT_GROUPS; groups++) {
+        bool at_end = groups % 3 != 0;
+        uint8_t *lut = at_end ? f_lut.end - 16 * groups : f_lut.start;
+        uint8_t *blocks = at_end ? f_blocks.end - 16 * groups : f_blocks.start;
+        (groups % 2 ? all_random : all_extreme)(lut, 16 * groups);
+        random_bytes(blocks, 16 * groups);
+        kernels_ref.lut16_sum(lut, blocks, groups, want);
+        const struct kernels *k;
+        for (size_t t = 0; (k = kernel_available(t)); t++) {
+            memset(sums, 0x55, sizeof want);
+            k->lut16_sum(lut, blocks, groups, sums);
+            if (memcmp(sums, want, sizeof want) != 0) {
+                fail_msg("%s lut16_sum of %zu groups differs from ref", k->name, groups);
+            }
+        }
+    }
+    fence_destroy(&f_lut);
+    fence_destroy(&f_blocks);
+    fence_destroy(&f_sums);
+}
+
+/* Row r has the nibble r / 2 in each group, and the table of group g the bytes 255 - nibble. */
+static void lut16_sum__most_groups_and_largest_bytes__exact_sums(void **state)
+{
+    (void)state;
+    static uint8_t lut[16 * KERNEL_LUT_GROUPS], blocks[16 * KERNEL_LUT_GROUPS];
+    for (size_t i = 0; i < sizeof lut; i++) {
+        lut[i] = (uint8_t)(255 - i % 16);
+        blocks[i] = (uint8_t)(i % 16 / 2 | (i % 16 / 2 + 8) << 4);
+    }
+    const struct kernels *k;
+    for (size_t t = 0; (k = kernel_available(t)); t++) {
+        uint16_t sums[KERNEL_LUT_ROWS];
+        k->lut16_sum(lut, blocks, KERNEL_LUT_GROUPS, sums);
+        for (size_t r = 0; r < KERNEL_LUT_ROWS; r++) {
+            assert_int_equal(sums[r], (255 - r / 2) * KERNEL_LUT_GROUPS);
+        }
+    }
+}
+
 static void kernel_available__in_order__starts_with_ref_and_names_differ(void **state)
 {
     (void)state;
@@ -479,7 +528,7 @@ static void kernel_available__in_order__starts_with_ref_and_names_differ(void **
     const struct kernels *a, *b;
     for (size_t i = 0; (a = kernel_available(i)); i++) {
         assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_l1 &&
-                    a->bits_xor && a->bits_and && a->u64_merge);
+                    a->bits_xor && a->bits_and && a->lut16_sum && a->u64_merge);
         for (size_t j = 0; j < i; j++) {
             b = kernel_available(j);
             assert_string_not_equal(a->name, b->name);
@@ -524,6 +573,8 @@ int main(void)
         cmocka_unit_test(bits_and__every_width_and_stride__same_as_ref),
         cmocka_unit_test(rows__extreme_bytes_at_the_largest_width__exact_sums),
         cmocka_unit_test(u64_merge__every_size__same_as_sorting_everything),
+        cmocka_unit_test(lut16_sum__every_number_of_groups__same_as_ref),
+        cmocka_unit_test(lut16_sum__most_groups_and_largest_bytes__exact_sums),
         cmocka_unit_test(kernel_available__in_order__starts_with_ref_and_names_differ),
         cmocka_unit_test(kernel_table__annex_cpu__names_the_table),
     };
