@@ -171,6 +171,8 @@ ROWS_INLINE void score_four(byte_step *step, const uint8_t *query, const uint8_t
 }
 
 ROWS_KERNEL(static, avx2_q8_dot, int8_t, score_four, step_q8_dot)
+#    include "kernel/avx2_tile.h"
+
 ROWS_KERNEL(static, avx2_q8_l1, uint8_t, score_four, step_q8_l1)
 ROWS_KERNEL(static, avx2_bits_xor, uint8_t, score_four, step_bits_xor)
 ROWS_KERNEL(static, avx2_bits_and, uint8_t, score_four, step_bits_and)
@@ -234,6 +236,7 @@ const struct kernels kernels_avx2 = {
     .f32_l2 = avx2_f32_l2,
     .f32_l1 = avx2_f32_l1,
     .q8_dot = avx2_q8_dot,
+    .q8_tile = avx2_q8_tile,
     .q8_l1 = avx2_q8_l1,
     .bits_xor = avx2_bits_xor,
     .bits_and = avx2_bits_and,

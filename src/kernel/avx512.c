@@ -6,7 +6,7 @@
 
 #if defined(__x86_64__)
 
-#    include "kernel/avx512.h"
+#    include "kernel/avx512_tile.h"
 
 TARGET_BEGIN(AVX512_PLAIN)
 
@@ -117,6 +117,14 @@ ROWS_INLINE __m512i step_bits_and(__m512i sum, __m512i row, __m512i query)
 
 ROWS_KERNEL(static, avx512_q8_dot, int8_t, avx512_score_four, step_q8_dot)
 ROWS_KERNEL(, avx512_q8_l1, uint8_t, avx512_score_four, step_q8_l1)
+static void avx512_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
+                           const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                           const uint32_t *ids, size_t n, int32_t *out)
+{
+    avx512_tile(step_q8_dot, queries, query_stride_bytes, n_queries, rows, stride_bytes, bytes, ids,
+                n, out);
+}
+
 ROWS_KERNEL(static, avx512_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
 ROWS_KERNEL(static, avx512_bits_and, uint8_t, avx512_score_four, step_bits_and)
 
@@ -227,6 +235,7 @@ const struct kernels kernels_avx512 = {
     .f32_l2 = avx512_f32_l2,
     .f32_l1 = avx512_f32_l1,
     .q8_dot = avx512_q8_dot,
+    .q8_tile = avx512_q8_tile,
     .q8_l1 = avx512_q8_l1,
     .bits_xor = avx512_bits_xor,
     .bits_and = avx512_bits_and,

@@ -6,7 +6,7 @@
 
 #if defined(__x86_64__)
 
-#    include "kernel/avx512.h"
+#    include "kernel/avx512_tile.h"
 
 TARGET_BEGIN(AVX512_VNNI)
 
@@ -51,6 +51,14 @@ static void vnni_q8_dot(const int8_t *query, const uint8_t *rows, size_t stride_
     }
 }
 
+static void vnni_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
+                         const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                         const uint32_t *ids, size_t n, int32_t *out)
+{
+    avx512_tile(step_q8_dot, queries, query_stride_bytes, n_queries, rows, stride_bytes, bytes, ids,
+                n, out);
+}
+
 ROWS_KERNEL(static, vnni_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
 ROWS_KERNEL(static, vnni_bits_and, uint8_t, avx512_score_four, step_bits_and)
 
@@ -62,6 +70,7 @@ const struct kernels kernels_avx512vnni = {
     .f32_l2 = avx512_f32_l2,
     .f32_l1 = avx512_f32_l1,
     .q8_dot = vnni_q8_dot,
+    .q8_tile = vnni_q8_tile,
     .q8_l1 = avx512_q8_l1,
     .bits_xor = vnni_bits_xor,
     .bits_and = vnni_bits_and,

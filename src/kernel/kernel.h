@@ -34,6 +34,13 @@ struct kernels {
     /* out[i] = sum of row[j] * query[j]: rows u8, query s8. */
     void (*q8_dot)(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                    const uint32_t *ids, size_t n, int32_t *out);
+    /*
+     * Many queries at once: out[q * n + i] is what q8_dot gives for query q and row i. Rows are
+     * rearranged once for all queries, which pays from four of them on.
+     */
+    void (*q8_tile)(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
+                    const uint8_t *rows, size_t stride_bytes, size_t bytes, const uint32_t *ids,
+                    size_t n, int32_t *out);
     /* out[i] = sum of |row[j] - query[j]|, both u8. */
     void (*q8_l1)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                   const uint32_t *ids, size_t n, int32_t *out);

@@ -149,6 +149,16 @@ ROWS_INLINE void score_four(byte_step *step, const uint8_t *query, const uint8_t
 }
 
 ROWS_KERNEL(static, neon_q8_dot, int8_t, score_four, step_q8_dot)
+static void neon_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
+                         const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                         const uint32_t *ids, size_t n, int32_t *out)
+{
+    for (size_t q = 0; q < n_queries; q++) {
+        neon_q8_dot(queries + q * query_stride_bytes, rows, stride_bytes, bytes, ids, n,
+                    out + q * n);
+    }
+}
+
 ROWS_KERNEL(static, neon_q8_l1, uint8_t, score_four, step_q8_l1)
 ROWS_KERNEL(static, neon_bits_xor, uint8_t, score_four, step_bits_xor)
 ROWS_KERNEL(static, neon_bits_and, uint8_t, score_four, step_bits_and)
@@ -177,6 +187,7 @@ const struct kernels kernels_neon = {
     .f32_l2 = neon_f32_l2,
     .f32_l1 = neon_f32_l1,
     .q8_dot = neon_q8_dot,
+    .q8_tile = neon_q8_tile,
     .q8_l1 = neon_q8_l1,
     .bits_xor = neon_bits_xor,
     .bits_and = neon_bits_and,

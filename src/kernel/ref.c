@@ -68,6 +68,16 @@ static void ref_q8_dot(const int8_t *query, const uint8_t *rows, size_t stride_b
     }
 }
 
+static void ref_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
+                        const uint8_t *rows, size_t stride_bytes, size_t bytes, const uint32_t *ids,
+                        size_t n, int32_t *out)
+{
+    for (size_t q = 0; q < n_queries; q++) {
+        ref_q8_dot(queries + q * query_stride_bytes, rows, stride_bytes, bytes, ids, n,
+                   out + q * n);
+    }
+}
+
 static void ref_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                       const uint32_t *ids, size_t n, int32_t *out)
 {
@@ -151,6 +161,7 @@ const struct kernels kernels_ref = {
     .f32_l2 = ref_f32_l2,
     .f32_l1 = ref_f32_l1,
     .q8_dot = ref_q8_dot,
+    .q8_tile = ref_q8_tile,
     .q8_l1 = ref_q8_l1,
     .bits_xor = ref_bits_xor,
     .bits_and = ref_bits_and,

@@ -384,6 +384,101 @@ static void bits_and__every_width_and_stride__same_as_ref(void **state)
     check_widths(BITS_AND, KERNEL_BITS_MULTIPLE);
 }
 
+/* Tiles of every shape up to a few registers, and shapes around the largest block. */
+
+struct tile_case {
+    const int8_t *queries;
+    const uint8_t *rows;
+    size_t query_stride_bytes, n_queries, stride_bytes, bytes, n;
+    const uint32_t *ids;
+};
+
+static void check_tile(const struct tile_case *c, const struct fence *f_out)
+{
+    static int32_t want[2048];
+    size_t cells = c->n_queries * c->n;
+    assert_true(cells <= COUNT(want));
+    kernels_ref.q8_tile(c->queries, c->query_stride_bytes, c->n_queries, c->rows, c->stride_bytes,
+                        c->bytes, c->ids, c->n, want);
+    int32_t *out = (int32_t *)(void *)(f_out->end - cells * sizeof *out);
+    const struct kernels *k;
+    for (size_t t = 0; (k = kernel_available(t)); t++) {
+        memset(f_out->start, 0x55, (size_t)(f_out->end - f_out->start));
+        k->q8_tile(c->queries, c->query_stride_bytes, c->n_queries, c->rows, c->stride_bytes,
+                   c->bytes, c->ids, c->n, out);
+        for (size_t i = 0; i < cells; i++) {
+            if (out[i] != want[i]) {
+                fail_msg("%s q8_tile, %zu bytes, query %zu of %zu, row %zu of %zu%s: %d, not %d",
+                         k->name, c->bytes, i / c->n, c->n_queries, i % c->n, c->n,
+                         c->ids ? " by id" : "", out[i], want[i]);
+            }
+        }
+        assert_int_equal(((uint8_t *)out)[-1], 0x55);
+    }
+}
+
+static void check_tiles_of_width(size_t bytes, size_t n_queries, size_t n, size_t gap)
+{
+    enum { KINDS = 2 };
+    size_t stride = bytes + gap, query_stride = bytes + gap % 9;
+    struct fence f_rows = fence_create(n * stride), f_queries = fence_create(n_queries * stride);
+    struct fence f_out = fence_create(n_queries * n * sizeof(int32_t) + 1);
+    uint32_t ids[300];
+    for (int kind = 0; kind < KINDS; kind++) {
+        size_t used = n * stride - gap, queries_used = n_queries * query_stride - gap % 9;
+        uint8_t *rows = kind ? f_rows.start : f_rows.end - used;
+        uint8_t *queries = kind ? f_queries.start : f_queries.end - queries_used;
+        (kind ? all_extreme : all_random)(rows, used);
+        (kind ? all_extreme : all_random)(queries, queries_used);
+        for (size_t i = 0; i < n; i++) {
+            ids[i] = (uint32_t)(random_u64() % n);
+        }
+        struct tile_case c = {
+            (const int8_t *)queries, rows, query_stride, n_queries, stride, bytes, n, NULL};
+        check_tile(&c, &f_out);
+        c.ids = ids;
+        check_tile(&c, &f_out);
+    }
+    fence_destroy(&f_rows);
+    fence_destroy(&f_queries);
+    fence_destroy(&f_out);
+}
+
+static void q8_tile__every_shape__same_as_ref(void **state)
+{
+    (void)state;
+    static const size_t wide_bytes[] = {512, 576, 1024, 1088, 1536, 4096};
+    static const size_t counts[] = {1, 15, 16, 17, 31, 33, 47, 63, 64, 65, 127, 129, 200};
+    random_state = 21;
+    for (size_t i = 0; i < COUNT(counts); i++) {
+        for (size_t n_queries = 1; n_queries <= 9; n_queries++) {
+            check_tiles_of_width(KERNEL_Q8_MULTIPLE * (i % 4 + 1), n_queries, counts[i], 8);
+        }
+    }
+    for (size_t i = 0; i < COUNT(wide_bytes); i++) {
+        check_tiles_of_width(wide_bytes[i], 5, 65 + i, 13);
+        check_tiles_of_width(wide_bytes[i], 30, 3, 0);
+    }
+    check_tiles_of_width(ROW_BYTES_MAX, 3, 17, 8);
+}
+
+static void q8_tile__no_queries_rows_or_bytes__as_ref(void **state)
+{
+    (void)state;
+    const int8_t query = 1;
+    const uint8_t row = 1;
+    const struct kernels *k;
+    for (size_t t = 0; (k = kernel_available(t)); t++) {
+        int32_t out[2] = {7, 7};
+        k->q8_tile(&query, 1, 0, &row, 1, KERNEL_Q8_MULTIPLE, NULL, 2, out);
+        k->q8_tile(&query, 1, 2, &row, 1, KERNEL_Q8_MULTIPLE, NULL, 0, out);
+        assert_int_equal(out[0], 7);
+        k->q8_tile(&query, 0, 1, &row, 0, 0, NULL, 2, out);
+        assert_int_equal(out[0], 0);
+        assert_int_equal(out[1], 0);
+    }
+}
+
 /* The largest sums there are, known without the reference. */
 static void rows__extreme_bytes_at_the_largest_width__exact_sums(void **state)
 {
@@ -527,8 +622,8 @@ static void kernel_available__in_order__starts_with_ref_and_names_differ(void **
     assert_ptr_equal(kernel_available(0), &kernels_ref);
     const struct kernels *a, *b;
     for (size_t i = 0; (a = kernel_available(i)); i++) {
-        assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_l1 &&
-                    a->bits_xor && a->bits_and && a->lut16_sum && a->u64_merge);
+        assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_tile &&
+                    a->q8_l1 && a->bits_xor && a->bits_and && a->lut16_sum && a->u64_merge);
         for (size_t j = 0; j < i; j++) {
             b = kernel_available(j);
             assert_string_not_equal(a->name, b->name);
@@ -571,6 +666,8 @@ int main(void)
         cmocka_unit_test(q8_l1__every_width_and_stride__same_as_ref),
         cmocka_unit_test(bits_xor__every_width_and_stride__same_as_ref),
         cmocka_unit_test(bits_and__every_width_and_stride__same_as_ref),
+        cmocka_unit_test(q8_tile__every_shape__same_as_ref),
+        cmocka_unit_test(q8_tile__no_queries_rows_or_bytes__as_ref),
         cmocka_unit_test(rows__extreme_bytes_at_the_largest_width__exact_sums),
         cmocka_unit_test(u64_merge__every_size__same_as_sorting_everything),
         cmocka_unit_test(lut16_sum__every_number_of_groups__same_as_ref),
