@@ -380,6 +380,7 @@ typedef struct annex_search_stats {
     uint64_t distances; /* approximate distances computed */
     uint64_t reranked;  /* exact distances computed */
     uint64_t cut;       /* queries that max_scan or stop ended early */
+    uint64_t bytes;     /* of codes, neighbour lists and vectors read, as often as they were */
 } annex_search_stats;
 
 /*

@@ -60,6 +60,8 @@ static void print_json(const struct evaluation *evaluation, const char *cpu)
     put_real(&json, "build_seconds", build_seconds(evaluation->session));
     put_count(&json, "index_bytes", evaluation->info.bytes);
     put_real(&json, "exact_qps", evaluation->exact_qps);
+    put_real(&json, "open_cold_ms", evaluation->open_cold_ms);
+    put_real(&json, "open_warm_ms", evaluation->open_warm_ms);
     emit_key(&json, "cpu");
     emit_text(&json, cpu);
     emit_key(&json, "isa");
@@ -74,7 +76,10 @@ static void print_json(const struct evaluation *evaluation, const char *cpu)
         put_real(&json, "qps", point->qps);
         put_real(&json, "p50_us", point->p50_us);
         put_real(&json, "p99_us", point->p99_us);
+        put_real(&json, "hops", point->hops);
         put_real(&json, "distances", point->distances);
+        put_real(&json, "exact_distances", point->exact);
+        put_real(&json, "bytes", point->bytes);
         emit_end(&json, '}');
     }
     emit_end(&json, ']');
@@ -84,8 +89,8 @@ static void print_json(const struct evaluation *evaluation, const char *cpu)
 
 static void print_for_people(const struct evaluation *evaluation, const char *cpu)
 {
-    static const char *const columns[] = {"effort", "recall", "queries/s",
-                                          "p50 us", "p99 us", "distances"};
+    static const char *const columns[] = {"effort", "recall",    "queries/s", "p50 us", "p99 us",
+                                          "hops",   "distances", "exact",     "KB read"};
     char size[32];
     out_format_size(evaluation->info.bytes, size, sizeof(size));
     printf("%" PRIu64 " rows of %" PRIu32 " elements, %s, %s; %zu queries, k = %zu, %" PRIu32
@@ -93,7 +98,8 @@ static void print_for_people(const struct evaluation *evaluation, const char *cp
            evaluation->info.rows, evaluation->info.dimension,
            annex_metric_name(evaluation->info.metric), size, evaluation->queries.n, evaluation->k,
            evaluation->threads, evaluation->threads > 1 ? "s" : "");
-    printf("%s, %s; exact search %.0f queries/s\n\n", cpu, annex_isa(), evaluation->exact_qps);
+    printf("%s, %s; exact search %.0f queries/s; opens in %.2f ms cold, %.2f ms warm\n\n", cpu,
+           annex_isa(), evaluation->exact_qps, evaluation->open_cold_ms, evaluation->open_warm_ms);
     struct list list;
     list_begin(&list, OUT_TABLE, columns, ARRAY_LENGTH(columns), false);
     for (size_t i = 0; i < evaluation->n_points; i++) {
@@ -103,7 +109,10 @@ static void print_for_people(const struct evaluation *evaluation, const char *cp
         list_real(&list, round(point->qps));
         list_real(&list, round(10 * point->p50_us) / 10);
         list_real(&list, round(10 * point->p99_us) / 10);
+        list_real(&list, round(point->hops));
         list_real(&list, round(point->distances));
+        list_real(&list, round(point->exact));
+        list_real(&list, round(point->bytes / 100) / 10);
     }
     list_end(&list);
 }
@@ -156,7 +165,10 @@ static int run(struct session *session)
     annex_error error = {0};
     annex_index *index = NULL;
     struct evaluation evaluation = {.session = session};
-    annex_status status = target_open_index(session, ANNEX_INDEX_LOAD, &index, &error);
+    annex_status status = measure_open(&evaluation, &error);
+    if (status == ANNEX_OK) {
+        status = target_open_index(session, ANNEX_INDEX_LOAD, &index, &error);
+    }
     if (status == ANNEX_OK) {
         evaluation.index = index;
         status = prepare(&evaluation, &error);
@@ -197,7 +209,8 @@ const struct command command_eval = {
     .summary = "measure recall and speed of an index file",
     .description =
         "Searches for every query at growing efforts, and reports for each effort recall,\n"
-        "queries per second, latencies and how many distances a query computed. Recall is\n"
+        "queries per second, latencies, and what a query did: hops (rows whose neighbours\n"
+        "it looked at), distances, how many of them exact, and what it read. Recall is\n"
         "the share of the true k nearest that was found; rows as near as the k-th count too.\n"
         "What is true comes from --truth, from \"neighbors\" in the HDF5 file of the queries,\n"
         "or from exact search. Speed is the best of three passes, on one thread unless\n"

@@ -7,7 +7,11 @@
  *   qps        queries per second in the best of MEASURE_PASSES passes over all queries. With one
  *              thread every query is a call of its own; with more all queries are one call.
  *   p50, p99   microseconds a call took in that pass; NaN with more threads.
- *   distances  how many distances a query computed, approximate and exact, on average.
+ *   hops, distances, exact, bytes
+ *              what a query did on average: rows whose neighbours it looked at, distances it
+ *              computed (approximate and exact ones), the exact ones among them, bytes it read.
+ *   open       milliseconds to open the file as programs do, mapped: cold after the system was
+ *              asked to drop it from its memory, warm the best of MEASURE_PASSES right after.
  */
 #ifndef ANNEX_CLI_MEASURE_H
 #define ANNEX_CLI_MEASURE_H
@@ -23,7 +27,7 @@ struct point {
     double recall;
     double qps;
     double p50_us, p99_us;
-    double distances;
+    double hops, distances, exact, bytes;
 };
 
 struct evaluation {
@@ -38,9 +42,13 @@ struct evaluation {
     annex_hit *hits; /* [n x k] of the last search */
     size_t *found;   /* [n] */
     double exact_qps;
+    double open_cold_ms, open_warm_ms;
     struct point points[MEASURE_POINTS];
     size_t n_points;
 };
+
+/* Measures how long opening the file takes. Before the index is loaded: pages in use stay. */
+annex_status measure_open(struct evaluation *evaluation, annex_error *error);
 
 /* truth.c: from --truth, from the file of the queries, or by exact search. */
 annex_status truth_get(struct evaluation *evaluation, annex_error *error);

@@ -280,6 +280,16 @@ static annex_status search_range(void *argument, unsigned worker, size_t first, 
     return ANNEX_OK;
 }
 
+/* What the counted work has read: neighbour lists, codes, and vectors or codes in their place. */
+static uint64_t bytes_read(const annex_index *index, const struct scratch *scratch)
+{
+    const struct codec *codec = &index->codec;
+    bool vectors = index->raw || scratch->options->fetch;
+    return scratch->walk.hops * index->graph.degree * sizeof *index->graph.neighbours +
+           (scratch->walk.scored + scratch->scanned) * codec->row_bytes +
+           scratch->reranked * (vectors ? codec_vector_bytes(codec) : codec->row_bytes);
+}
+
 /* Adds up what the scratches counted, and gives them back. */
 static void search_finish(annex_index *index, struct scratch **scratches, unsigned n,
                           annex_search_stats *stats)
@@ -291,6 +301,7 @@ static void search_finish(annex_index *index, struct scratch **scratches, unsign
             stats->distances += scratch->walk.scored + scratch->scanned;
             stats->reranked += scratch->reranked;
             stats->cut += scratch->n_cut;
+            stats->bytes += bytes_read(index, scratch);
         }
         if (scratch) {
             scratch->walk.hops = scratch->walk.scored = 0;

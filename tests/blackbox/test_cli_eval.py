@@ -10,8 +10,9 @@ import pytest
 
 from exact import near, write_hdf5
 
-EVAL = "k threads rows dimension metric build_seconds index_bytes exact_qps cpu isa points".split()
-POINT = "effort recall qps p50_us p99_us distances".split()
+EVAL = """k threads rows dimension metric build_seconds index_bytes exact_qps
+          open_cold_ms open_warm_ms cpu isa points""".split()
+POINT = "effort recall qps p50_us p99_us hops distances exact_distances bytes".split()
 
 
 def evaluate(annex, *arguments):
@@ -44,7 +45,33 @@ def test_eval__reports_recall_and_speed_along_effort(annex, tmp_path, graph):
         assert 0 < point["recall"] <= 1 and point["qps"] > 0
         assert 0 < point["p50_us"] <= point["p99_us"]
         assert 0 < point["distances"] <= 8000
-    assert points[-1]["distances"] > points[0]["distances"]
+        assert 1 <= point["hops"] < point["distances"]
+        assert 0 < point["exact_distances"] < point["distances"]
+        least = point["hops"] * 4 + point["exact_distances"] * 20
+        assert least < point["bytes"] < point["distances"] * 1000
+    for growing in ("hops", "distances", "exact_distances", "bytes"):
+        assert points[-1][growing] > points[0][growing]
+
+
+def test_eval__many_neighbours_are_measured_from_their_number_upwards(annex, graph):
+    report = evaluate(annex, "my.annex", "--queries", "data.hdf5", "-k", "100")
+    assert report["k"] == 100 and report["points"][0]["effort"] == 100
+    assert report["points"][-1]["recall"] > 0.99
+    assert all(point["exact_distances"] >= 100 for point in report["points"])
+
+
+def test_eval__opening_is_quick_cold_and_warm(annex, graph):
+    report = evaluate(annex, "my.annex", "--queries", "data.hdf5", "--efforts", "10")
+    assert 0 < report["open_warm_ms"] < 10
+    assert 0 < report["open_cold_ms"] < 1000  # the disk may be slow, but nothing is read in full
+
+
+def test_eval__the_table_for_people_fits_a_terminal(annex, graph):
+    done = annex("eval", "my.annex", "--queries", "data.hdf5", "-k", "100", "--efforts", "9,999999")
+    table = done.stdout.split("\n\n")[1].splitlines()
+    assert table[0].split() == ("effort recall queries/s p50 us p99 us hops distances exact "
+                                "KB read").split()
+    assert len(table) == 3 and all(len(line) <= 100 for line in table)
 
 
 def test_eval__truth_from_file_queries_or_exact_search_is_the_same(annex, tmp_path, graph):

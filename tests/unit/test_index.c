@@ -580,6 +580,9 @@ static void batch__several_threads__equals_one_at_a_time(void **state)
         stats[0].hops += one.hops;
         stats[0].distances += one.distances;
         stats[0].reranked += one.reranked;
+        stats[0].bytes += one.bytes;
+        /* A code is no shorter than its smallest form, one bit an element. */
+        assert_true(one.bytes >= one.hops * sizeof(uint32_t) + one.distances * 24 / 8);
     }
     for (uint32_t threads = 0; threads < 5; threads++) {
         options.threads = threads;
