@@ -173,6 +173,31 @@ ROWS_INLINE void score_four(byte_step *step, const uint8_t *query, const uint8_t
 ROWS_KERNEL(static, avx2_q8_dot, int8_t, score_four, step_q8_dot)
 #    include "kernel/avx2_tile.h"
 
+/* Few are picked: their numbers are written one by one. */
+static uint32_t avx2_q8_pick(const int32_t *dots, const float *scales, const float *biases,
+                             size_t n, int32_t offset, float factor, float limit, uint32_t *picked)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    uint32_t count = 0;
+    for (size_t i = 0; i < n; i += 8) {
+        int left = n - i < 8 ? (int)(n - i) : 8;
+        __m256i rows = _mm256_cmpgt_epi32(_mm256_set1_epi32(left), lane);
+        __m256i dot =
+            _mm256_sub_epi32(_mm256_maskload_epi32(dots + i, rows), _mm256_set1_epi32(offset));
+        __m256 scaled =
+            _mm256_mul_ps(_mm256_maskload_ps(scales + i, rows), _mm256_cvtepi32_ps(dot));
+        __m256 score = _mm256_add_ps(_mm256_maskload_ps(biases + i, rows),
+                                     _mm256_mul_ps(_mm256_set1_ps(factor), scaled));
+        __m256 picks = _mm256_cmp_ps(score, _mm256_set1_ps(limit), _CMP_NGT_UQ);
+        unsigned near =
+            (unsigned)_mm256_movemask_ps(_mm256_and_ps(picks, _mm256_castsi256_ps(rows)));
+        for (; near; near &= near - 1) {
+            picked[count++] = (uint32_t)i + (uint32_t)__builtin_ctz(near);
+        }
+    }
+    return count;
+}
+
 ROWS_KERNEL(static, avx2_q8_l1, uint8_t, score_four, step_q8_l1)
 ROWS_KERNEL(static, avx2_bits_xor, uint8_t, score_four, step_bits_xor)
 ROWS_KERNEL(static, avx2_bits_and, uint8_t, score_four, step_bits_and)
@@ -237,6 +262,7 @@ const struct kernels kernels_avx2 = {
     .f32_l1 = avx2_f32_l1,
     .q8_dot = avx2_q8_dot,
     .q8_tile = avx2_q8_tile,
+    .q8_pick = avx2_q8_pick,
     .q8_l1 = avx2_q8_l1,
     .bits_xor = avx2_bits_xor,
     .bits_and = avx2_bits_and,

@@ -88,6 +88,27 @@ ROWS_INLINE __m512i step_q8_dot(__m512i sum, __m512i row, __m512i query)
     return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
 }
 
+/* Few are picked: their numbers are written one by one. */
+uint32_t avx512_q8_pick(const int32_t *dots, const float *scales, const float *biases, size_t n,
+                        int32_t offset, float factor, float limit, uint32_t *picked)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 rows = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : (__mmask16)0xffff;
+        __m512i dot =
+            _mm512_sub_epi32(_mm512_maskz_loadu_epi32(rows, dots + i), _mm512_set1_epi32(offset));
+        __m512 scaled =
+            _mm512_mul_ps(_mm512_maskz_loadu_ps(rows, scales + i), _mm512_cvtepi32_ps(dot));
+        __m512 score = _mm512_add_ps(_mm512_maskz_loadu_ps(rows, biases + i),
+                                     _mm512_mul_ps(_mm512_set1_ps(factor), scaled));
+        unsigned near = _mm512_mask_cmp_ps_mask(rows, score, _mm512_set1_ps(limit), _CMP_NGT_UQ);
+        for (; near; near &= near - 1) {
+            picked[count++] = (uint32_t)i + (uint32_t)__builtin_ctz(near);
+        }
+    }
+    return count;
+}
+
 ROWS_INLINE __m512i step_q8_l1(__m512i sum, __m512i row, __m512i query)
 {
     return _mm512_add_epi32(sum, _mm512_sad_epu8(row, query));
@@ -236,6 +257,7 @@ const struct kernels kernels_avx512 = {
     .f32_l1 = avx512_f32_l1,
     .q8_dot = avx512_q8_dot,
     .q8_tile = avx512_q8_tile,
+    .q8_pick = avx512_q8_pick,
     .q8_l1 = avx512_q8_l1,
     .bits_xor = avx512_bits_xor,
     .bits_and = avx512_bits_and,

@@ -19,6 +19,8 @@
 float avx512_f32_dot(const float *a, const float *b, size_t n);
 float avx512_f32_l2(const float *a, const float *b, size_t n);
 float avx512_f32_l1(const float *a, const float *b, size_t n);
+uint32_t avx512_q8_pick(const int32_t *dots, const float *scales, const float *biases, size_t n,
+                        int32_t offset, float factor, float limit, uint32_t *picked);
 void avx512_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                   const uint32_t *ids, size_t n, int32_t *out);
 void avx512_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,

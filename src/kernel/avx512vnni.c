@@ -71,6 +71,7 @@ const struct kernels kernels_avx512vnni = {
     .f32_l1 = avx512_f32_l1,
     .q8_dot = vnni_q8_dot,
     .q8_tile = vnni_q8_tile,
+    .q8_pick = avx512_q8_pick,
     .q8_l1 = avx512_q8_l1,
     .bits_xor = vnni_bits_xor,
     .bits_and = vnni_bits_and,

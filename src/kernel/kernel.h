@@ -41,6 +41,12 @@ struct kernels {
     void (*q8_tile)(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
                     const uint8_t *rows, size_t stride_bytes, size_t bytes, const uint32_t *ids,
                     size_t n, int32_t *out);
+    /*
+     * Writes the i in 0..n with biases[i] + factor * (scales[i] * (dots[i] - offset)) at
+     * most `limit`, or no number, to `picked` in ascending order; returns how many.
+     */
+    uint32_t (*q8_pick)(const int32_t *dots, const float *scales, const float *biases, size_t n,
+                        int32_t offset, float factor, float limit, uint32_t *picked);
     /* out[i] = sum of |row[j] - query[j]|, both u8. */
     void (*q8_l1)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                   const uint32_t *ids, size_t n, int32_t *out);
@@ -70,6 +76,8 @@ const struct kernels *kernel_table(void);
 const struct kernels *kernel_available(size_t i);
 
 /* In ref.c, for tables that cannot do it better. */
+uint32_t ref_q8_pick(const int32_t *dots, const float *scales, const float *biases, size_t n,
+                     int32_t offset, float factor, float limit, uint32_t *picked);
 uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 
 extern const struct kernels kernels_ref;

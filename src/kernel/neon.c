@@ -188,6 +188,7 @@ const struct kernels kernels_neon = {
     .f32_l1 = neon_f32_l1,
     .q8_dot = neon_q8_dot,
     .q8_tile = neon_q8_tile,
+    .q8_pick = ref_q8_pick,
     .q8_l1 = neon_q8_l1,
     .bits_xor = neon_bits_xor,
     .bits_and = neon_bits_and,

@@ -78,6 +78,18 @@ static void ref_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_t
     }
 }
 
+uint32_t ref_q8_pick(const int32_t *dots, const float *scales, const float *biases, size_t n,
+                     int32_t offset, float factor, float limit, uint32_t *picked)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        float score = biases[i] + factor * (scales[i] * (float)(dots[i] - offset));
+        picked[count] = (uint32_t)i;
+        count += !(score > limit);
+    }
+    return count;
+}
+
 static void ref_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                       const uint32_t *ids, size_t n, int32_t *out)
 {
@@ -162,6 +174,7 @@ const struct kernels kernels_ref = {
     .f32_l1 = ref_f32_l1,
     .q8_dot = ref_q8_dot,
     .q8_tile = ref_q8_tile,
+    .q8_pick = ref_q8_pick,
     .q8_l1 = ref_q8_l1,
     .bits_xor = ref_bits_xor,
     .bits_and = ref_bits_and,

@@ -479,6 +479,40 @@ static void q8_tile__no_queries_rows_or_bytes__as_ref(void **state)
     }
 }
 
+/* Limits that pick nothing, everything, scores that are equal to them, and numbers that are none. */
+static void q8_pick__every_length_and_limit__same_as_ref(void **state)
+{
+    (void)state;
+    enum { MOST = 70 };
+    struct fence f[3] = {fence_create(MOST * 4), fence_create(MOST * 4), fence_create(MOST * 4)};
+    random_state = 31;
+    for (size_t n = 0; n <= MOST; n++) {
+        int32_t *dots = (int32_t *)(void *)f[0].end - n;
+        float *scales = (float *)(void *)f[1].end - n, *biases = (float *)(void *)f[2].end - n;
+        for (size_t i = 0; i < n; i++) {
+            dots[i] = (int32_t)(random_u64() % 2000) - 1000;
+            scales[i] = n % 5 == 4 ? any_special() : any_ordinary();
+            biases[i] = n % 7 == 6 ? any_special() : any_ordinary() * 100;
+        }
+        float at = n ? biases[n / 2] + -2.5f * (scales[n / 2] * (float)(dots[n / 2] - 7)) : 0;
+        const float limits[] = {at, -INFINITY, INFINITY, 0, 300, NAN};
+        for (size_t l = 0; l < COUNT(limits); l++) {
+            uint32_t want[MOST + 1], got[MOST + 1];
+            uint32_t n_want =
+                kernels_ref.q8_pick(dots, scales, biases, n, 7, -2.5f, limits[l], want);
+            const struct kernels *k;
+            for (size_t t = 0; (k = kernel_available(t)); t++) {
+                assert_int_equal(k->q8_pick(dots, scales, biases, n, 7, -2.5f, limits[l], got),
+                                 n_want);
+                assert_memory_equal(got, want, n_want * sizeof *got);
+            }
+        }
+    }
+    for (size_t i = 0; i < COUNT(f); i++) {
+        fence_destroy(&f[i]);
+    }
+}
+
 /* The largest sums there are, known without the reference. */
 static void rows__extreme_bytes_at_the_largest_width__exact_sums(void **state)
 {
@@ -623,7 +657,8 @@ static void kernel_available__in_order__starts_with_ref_and_names_differ(void **
     const struct kernels *a, *b;
     for (size_t i = 0; (a = kernel_available(i)); i++) {
         assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_tile &&
-                    a->q8_l1 && a->bits_xor && a->bits_and && a->lut16_sum && a->u64_merge);
+                    a->q8_pick && a->q8_l1 && a->bits_xor && a->bits_and && a->lut16_sum &&
+                    a->u64_merge);
         for (size_t j = 0; j < i; j++) {
             b = kernel_available(j);
             assert_string_not_equal(a->name, b->name);
@@ -668,6 +703,7 @@ int main(void)
         cmocka_unit_test(bits_and__every_width_and_stride__same_as_ref),
         cmocka_unit_test(q8_tile__every_shape__same_as_ref),
         cmocka_unit_test(q8_tile__no_queries_rows_or_bytes__as_ref),
+        cmocka_unit_test(q8_pick__every_length_and_limit__same_as_ref),
         cmocka_unit_test(rows__extreme_bytes_at_the_largest_width__exact_sums),
         cmocka_unit_test(u64_merge__every_size__same_as_sorting_everything),
         cmocka_unit_test(lut16_sum__every_number_of_groups__same_as_ref),
