@@ -6,6 +6,7 @@
  * Text is in vector_text.c, distances are in the kernel room.
  */
 #include "base/base.h"
+#include "base/half.h"
 
 struct name {
     const char *name;
@@ -96,32 +97,13 @@ size_t annex_vector_bytes(annex_metric metric, size_t dimension)
 
 /* ---- Widening ---------------------------------------------------------------------------------*/
 
-/* Written with masks instead of conditions, so that the loop over elements is vectorised. */
-static uint32_t widen_f16_bits(uint16_t half)
-{
-    int32_t magnitude = half & 0x7fff;
-    uint32_t is_normal = 0u - (uint32_t)(magnitude >= 0x0400);
-    uint32_t is_special = 0u - (uint32_t)(magnitude >= 0x7c00); /* infinity or NaN */
-    /* The exponents are biased by 127 and 15; those of the specials are all ones in both. */
-    uint32_t rebias = (UINT32_C(112) << 23) + (is_special & UINT32_C(112) << 23);
-    uint32_t normal = ((uint32_t)magnitude << 13) + rebias;
-    /* An f16 subnormal counts units of 2^-24, and all of them are normal f32. */
-    float scaled = (float)magnitude * 0x1p-24f;
-    uint32_t subnormal;
-
-    memcpy(&subnormal, &scaled, sizeof subnormal);
-    return (normal & is_normal) | (subnormal & ~is_normal) | (uint32_t)(half & 0x8000u) << 16;
-}
-
 static void widen_f16(const char *restrict from, size_t n, float *restrict to)
 {
     for (size_t i = 0; i < n; i++) {
         uint16_t half;
-        uint32_t bits;
 
         memcpy(&half, from + 2 * i, sizeof half);
-        bits = widen_f16_bits(half);
-        memcpy(&to[i], &bits, sizeof bits);
+        to[i] = f16_widen(half);
     }
 }
 
@@ -129,11 +111,9 @@ static void widen_bf16(const char *restrict from, size_t n, float *restrict to)
 {
     for (size_t i = 0; i < n; i++) {
         uint16_t upper;
-        uint32_t bits;
 
         memcpy(&upper, from + 2 * i, sizeof upper);
-        bits = (uint32_t)upper << 16;
-        memcpy(&to[i], &bits, sizeof bits);
+        to[i] = bf16_widen(upper);
     }
 }
 

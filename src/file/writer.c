@@ -11,11 +11,11 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/half.h"
 #include "file/source.h"
 
 #define NPY_HEADER_BYTES 128
 #define WRITER_BLOCK_BYTES ((size_t)1 << 20)
-#define F16_LARGEST 65504.0f
 
 enum writer_kind { WRITE_NPY, WRITE_FVECS, WRITE_FBIN };
 
@@ -60,24 +60,6 @@ static size_t narrow_bytes(annex_format format)
     }
 }
 
-/* To nearest, ties to even. The value is not finite, or at most F16_LARGEST. */
-static uint16_t narrow_f16(float value)
-{
-    float magnitude = fabsf(value);
-    uint32_t sign = signbit(value) ? 0x8000 : 0;
-    uint32_t bits;
-
-    if (!isfinite(value)) {
-        return (uint16_t)(sign | (isnan(value) ? 0x7e00 : 0x7c00));
-    }
-    if (magnitude < 0x1p-14f) {
-        return (uint16_t)(sign | (uint32_t)nearbyintf(magnitude * 0x1p24f));
-    }
-    memcpy(&bits, &magnitude, sizeof bits);
-    bits += 0xfff + (bits >> 13 & 1);
-    return (uint16_t)(sign | ((bits >> 13) - (112 << 10)));
-}
-
 /* Stores one element; false when the format does not have the value. */
 static bool narrow_element(annex_format format, float value, char *to)
 {
@@ -95,7 +77,7 @@ static bool narrow_element(annex_format format, float value, char *to)
         if (isfinite(value) && fabsf(value) > F16_LARGEST) {
             return false;
         }
-        half = narrow_f16(value);
+        half = f16_narrow(value);
         memcpy(to, &half, sizeof half);
         return true;
     case ANNEX_I8:

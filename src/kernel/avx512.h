@@ -76,6 +76,27 @@ ROWS_INLINE void avx512_score_four(avx512_step *step, const uint8_t *query,
     avx512_sum_four(s, sums);
 }
 
+/* The same for half bytes: blocks of 64 bytes, 64 elements in the low halves, 64 in the high ones. */
+ROWS_INLINE void avx512_score_nibbles(avx512_step *step, const int8_t *query,
+                                      const uint8_t *const r[4], size_t bytes, int32_t sums[4])
+{
+    const __m512i half = _mm512_set1_epi8(15);
+    __m512i s[4];
+    for (size_t c = 0; c < 4; c++) {
+        s[c] = _mm512_setzero_si512();
+    }
+    for (size_t j = 0; j < bytes; j += sizeof *s) {
+        __m512i low = _mm512_loadu_si512(query + 2 * j);
+        __m512i high = _mm512_loadu_si512(query + 2 * j + sizeof *s);
+        for (size_t c = 0; c < 4; c++) {
+            __m512i row = _mm512_loadu_si512(r[c] + j);
+            s[c] = step(s[c], _mm512_and_si512(row, half), low);
+            s[c] = step(s[c], _mm512_and_si512(_mm512_srli_epi16(row, 4), half), high);
+        }
+    }
+    avx512_sum_four(s, sums);
+}
+
 TARGET_END
 
 #endif

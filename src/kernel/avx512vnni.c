@@ -59,6 +59,18 @@ static void vnni_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_
                 n, out);
 }
 
+ROWS_INLINE void q4_dot_four(const void *query, const uint8_t *const r[4], size_t bytes,
+                             int32_t sums[4])
+{
+    avx512_score_nibbles(step_q8_dot, query, r, bytes, sums);
+}
+
+static void vnni_q4_dot(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                        const uint32_t *ids, size_t n, int32_t *out)
+{
+    rows_score(q4_dot_four, query, rows, stride_bytes, bytes, ids, n, out);
+}
+
 ROWS_KERNEL(static, vnni_bits_xor, uint8_t, avx512_score_four, step_bits_xor)
 ROWS_KERNEL(static, vnni_bits_and, uint8_t, avx512_score_four, step_bits_and)
 
@@ -69,9 +81,16 @@ const struct kernels kernels_avx512vnni = {
     .f32_dot = avx512_f32_dot,
     .f32_l2 = avx512_f32_l2,
     .f32_l1 = avx512_f32_l1,
+    .f16_dot = avx512_f16_dot,
+    .f16_l2 = avx512_f16_l2,
+    .f16_l1 = avx512_f16_l1,
+    .bf16_dot = avx512_bf16_dot,
+    .bf16_l2 = avx512_bf16_l2,
+    .bf16_l1 = avx512_bf16_l1,
     .q8_dot = vnni_q8_dot,
     .q8_tile = vnni_q8_tile,
     .q8_pick = avx512_q8_pick,
+    .q4_dot = vnni_q4_dot,
     .q8_l1 = avx512_q8_l1,
     .bits_xor = vnni_bits_xor,
     .bits_and = vnni_bits_and,

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #define KERNEL_Q8_MULTIPLE 64  /* q8 rows are padded to this many bytes */
+#define KERNEL_Q4_MULTIPLE 64  /* q4 rows: blocks of this many bytes, twice as many elements */
 #define KERNEL_BITS_MULTIPLE 8 /* bit rows are padded to this many bytes */
 #define KERNEL_LUT_ROWS 32     /* rows of a block that lut16_sum scores at once */
 #define KERNEL_LUT_GROUPS 256  /* groups of one call: sums of bytes stay below 2^16 */
@@ -31,6 +32,13 @@ struct kernels {
     float (*f32_dot)(const float *a, const float *b, size_t n);
     float (*f32_l2)(const float *a, const float *b, size_t n);
     float (*f32_l1)(const float *a, const float *b, size_t n);
+    /* The same with b as 16-bit floats, which are widened exactly. */
+    float (*f16_dot)(const float *a, const uint16_t *b, size_t n);
+    float (*f16_l2)(const float *a, const uint16_t *b, size_t n);
+    float (*f16_l1)(const float *a, const uint16_t *b, size_t n);
+    float (*bf16_dot)(const float *a, const uint16_t *b, size_t n);
+    float (*bf16_l2)(const float *a, const uint16_t *b, size_t n);
+    float (*bf16_l1)(const float *a, const uint16_t *b, size_t n);
     /* out[i] = sum of row[j] * query[j]: rows u8, query s8. */
     void (*q8_dot)(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                    const uint32_t *ids, size_t n, int32_t *out);
@@ -47,6 +55,12 @@ struct kernels {
      */
     uint32_t (*q8_pick)(const int32_t *dots, const float *scales, const float *biases, size_t n,
                         int32_t offset, float factor, float limit, uint32_t *picked);
+    /*
+     * The same for rows of half bytes: of the 128 elements in a block of 64 bytes, byte j holds
+     * element j in its low half and element j + 64 in its high half. The query has an s8 for each.
+     */
+    void (*q4_dot)(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                   const uint32_t *ids, size_t n, int32_t *out);
     /* out[i] = sum of |row[j] - query[j]|, both u8. */
     void (*q8_l1)(const uint8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
                   const uint32_t *ids, size_t n, int32_t *out);
@@ -75,13 +89,39 @@ const struct kernels *kernel_table(void);
 /* The i-th table this machine can run, slowest first; NULL past the last. */
 const struct kernels *kernel_available(size_t i);
 
-/* In ref.c, for tables that cannot do it better. */
+/* In ref.c and ref_codes.c, for tables that cannot do it better. */
 uint32_t ref_q8_pick(const int32_t *dots, const float *scales, const float *biases, size_t n,
                      int32_t offset, float factor, float limit, uint32_t *picked);
 uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
+float ref_f16_dot(const float *a, const uint16_t *b, size_t n);
+float ref_f16_l2(const float *a, const uint16_t *b, size_t n);
+float ref_f16_l1(const float *a, const uint16_t *b, size_t n);
+float ref_bf16_dot(const float *a, const uint16_t *b, size_t n);
+float ref_bf16_l2(const float *a, const uint16_t *b, size_t n);
+float ref_bf16_l1(const float *a, const uint16_t *b, size_t n);
+void ref_q4_dot(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                const uint32_t *ids, size_t n, int32_t *out);
 
 extern const struct kernels kernels_ref;
 #if defined(__x86_64__)
+/* In avx2_codes.c and avx512_codes.c. */
+float avx2_f16_dot(const float *a, const uint16_t *b, size_t n);
+float avx2_f16_l2(const float *a, const uint16_t *b, size_t n);
+float avx2_f16_l1(const float *a, const uint16_t *b, size_t n);
+float avx2_bf16_dot(const float *a, const uint16_t *b, size_t n);
+float avx2_bf16_l2(const float *a, const uint16_t *b, size_t n);
+float avx2_bf16_l1(const float *a, const uint16_t *b, size_t n);
+void avx2_q4_dot(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                 const uint32_t *ids, size_t n, int32_t *out);
+float avx512_f16_dot(const float *a, const uint16_t *b, size_t n);
+float avx512_f16_l2(const float *a, const uint16_t *b, size_t n);
+float avx512_f16_l1(const float *a, const uint16_t *b, size_t n);
+float avx512_bf16_dot(const float *a, const uint16_t *b, size_t n);
+float avx512_bf16_l2(const float *a, const uint16_t *b, size_t n);
+float avx512_bf16_l1(const float *a, const uint16_t *b, size_t n);
+void avx512_q4_dot(const int8_t *query, const uint8_t *rows, size_t stride_bytes, size_t bytes,
+                   const uint32_t *ids, size_t n, int32_t *out);
+
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
 extern const struct kernels kernels_avx512vnni;
