@@ -10,7 +10,7 @@
  */
 #include <math.h>
 
-#include "index/index.h"
+#include "index/exact.h"
 
 enum {
     ROWS_PER_STEP = 40,
@@ -27,10 +27,13 @@ struct plan {
 
 /* ---- checks ----------------------------------------------------------------------------------*/
 
-static annex_status check_query(const annex_index *index, const float *vector, annex_error *error)
+annex_status search_check_query(const annex_index *index, const void *vector, annex_error *error)
 {
     annex_metric metric = index->codec.metric;
     bool zero;
+    if (codec_is_bits(metric)) {
+        return ANNEX_OK;
+    }
     if (!codec_accepts(metric, vector, index->codec.dimension, &zero)) {
         return codec_refuse(vector, index->codec.dimension, "the query", error);
     }
@@ -127,25 +130,6 @@ static uint32_t choose_window(const annex_index *index, const annex_search_optio
 
 /* ---- one query -------------------------------------------------------------------------------*/
 
-static annex_status search_exact(const struct plan *plan, struct scratch *scratch,
-                                 annex_error *error)
-{
-    annex_index *index = plan->index;
-    for (size_t want = plan->k;;) {
-        float limit;
-        size_t dropped;
-        TRY(flat_nearest(index, scratch, want, plan->options, &limit, error));
-        TRY(rank_sort(index, scratch, error));
-        TRY(rank_exact(index, scratch, want, plan->options, &dropped, error));
-        /* Rows that turned out to be gone may have pushed out others: those are beyond `limit`. */
-        bool complete = scratch->n_items >= plan->k && scratch->items[plan->k - 1].order <= limit;
-        if (dropped == 0 || complete || want >= index->live || scratch->cut) {
-            return ANNEX_OK;
-        }
-        want = MIN(index->live, 2 * want + dropped);
-    }
-}
-
 enum { WALK_POLL_ROWS = 1 << 14 };
 
 /* walk.check: within max_scan, and asking progress and stop from time to time. */
@@ -210,13 +194,13 @@ static annex_status search_graph(const struct plan *plan, struct scratch *scratc
             return ANNEX_OK;
         }
         if ((uint64_t)window * 4 * ROWS_PER_STEP >= index->slots) {
-            return search_exact(plan, scratch, error);
+            return exact_one(index, scratch, plan->k, plan->options, error);
         }
         window *= 4;
     }
 }
 
-static void write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
+void search_write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
                        annex_hit *hits)
 {
     bool integers = index->header.key_kind == ANNEX_KEY_INTEGER;
@@ -232,9 +216,7 @@ static annex_status search_one(const struct plan *plan, struct scratch *scratch,
                                annex_hit *hits, size_t *found, annex_error *error)
 {
     annex_index *index = plan->index;
-    if (!codec_is_bits(index->codec.metric)) {
-        TRY(check_query(index, query, error));
-    }
+    TRY(search_check_query(index, query, error));
     if (plan->k == 0) {
         return ANNEX_OK;
     }
@@ -242,9 +224,10 @@ static annex_status search_one(const struct plan *plan, struct scratch *scratch,
     scratch->scanned = scratch->walk.scored = 0; /* max_scan is for one query */
     scratch->cut = false;
     codec_query_set(&scratch->query, query);
-    TRY(plan->window ? search_graph(plan, scratch, error) : search_exact(plan, scratch, error));
+    TRY(plan->window ? search_graph(plan, scratch, error)
+                     : exact_one(index, scratch, plan->k, plan->options, error));
     *found = MIN(plan->k, scratch->n_items);
-    write_hits(index, scratch, *found, hits);
+    search_write_hits(index, scratch, *found, hits);
     scratch->scanned += scanned;
     scratch->walk.scored += scored;
     scratch->n_cut += scratch->cut;
@@ -315,16 +298,30 @@ static annex_status search_locked(struct search_job *job, size_t n_queries, anne
 {
     annex_index *index = job->plan.index;
     const annex_search_options *options = job->plan.options;
+    const struct exact_search exact = {.index = index,
+                                       .options = options,
+                                       .k = job->plan.k,
+                                       .queries = job->queries,
+                                       .n_queries = n_queries,
+                                       .hits = job->hits,
+                                       .hits_stride = job->k,
+                                       .found = job->found};
+    bool walk = job->plan.window > 0 || job->plan.k == 0;
     struct scratch *one = NULL, **scratches = &one;
     unsigned threads = n_queries > 1 ? parallel_threads(&index->env, options->threads) : 1;
-    threads = (unsigned)MIN(threads, MAX(n_queries, 1));
+    threads = walk ? (unsigned)MIN(threads, MAX(n_queries, 1)) : exact_threads(&exact);
     if (threads > 1) {
         TRY(memory_new(&index->env, threads, sizeof *scratches, &scratches, error));
     }
     job->scratches = scratches;
-    annex_status status =
-        threads > 1 ? parallel_for(&index->env, threads, n_queries, 8, search_range, job, error)
-                    : search_range(job, 0, 0, n_queries, error);
+    annex_status status;
+    if (!walk && (n_queries > 1 || threads > 1)) {
+        status = exact_many(&exact, scratches, threads, error);
+    } else if (threads > 1) {
+        status = parallel_for(&index->env, threads, n_queries, 8, search_range, job, error);
+    } else {
+        status = search_range(job, 0, 0, n_queries, error);
+    }
     search_finish(index, scratches, threads, options->stats);
     if (threads > 1) {
         memory_free(&index->env, scratches, threads, sizeof *scratches);
@@ -378,9 +375,7 @@ static annex_status within_items(annex_index *index, struct scratch *scratch, co
     /* One step up: squaring and rounding must not lose a row at exactly this distance. */
     float order = nextafterf(codec_order(&index->codec, distance), INFINITY);
     size_t dropped;
-    if (!codec_is_bits(index->codec.metric)) {
-        TRY(check_query(index, query, error));
-    }
+    TRY(search_check_query(index, query, error));
     codec_query_set(&scratch->query, query);
     bool walk = options->effort && options->effort != ANNEX_EFFORT_EXACT &&
                 index->header.family == ANNEX_GRAPH && index->slots > 0;
@@ -428,7 +423,7 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     }
     if (!status && !negative) {
         *n = scratch->n_items;
-        write_hits(index, scratch, *n, *hits);
+        search_write_hits(index, scratch, *n, *hits);
     }
     pthread_rwlock_unlock(&self->lock);
     scratch->n_cut += scratch->cut;

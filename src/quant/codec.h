@@ -28,6 +28,7 @@
 #include "kernel/kernel.h"
 
 #define CODEC_TERM_BYTES 8
+#define CODEC_FINE_UNITS 254 /* steps of query.fine in one step of query.code */
 /* Longer vectors have squared distances that are no floats any more. */
 #define CODEC_MAX_NORM 4e18
 
@@ -135,12 +136,34 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
 /* A lower and an upper bound of what codec_exact gives for a row scored by codec_score_fine. */
 float codec_lower(const struct query *query, float score, float error_norm);
 float codec_upper(const struct query *query, float score, float error_norm);
+/* How far floats may be off in a score, relatively. */
+float codec_rounding(const struct codec *codec);
 
 /* The exact order distance of the query to a vector (unit length under cosine). */
 float codec_exact(const struct query *query, const void *vector);
 /* The user's distance of an order distance, and back. */
 double codec_distance(const struct codec *codec, float order);
 float codec_order(const struct codec *codec, double distance);
+
+/* ---- coarse.c --------------------------------------------------------------------------------*/
+
+/* What query.code alone knows of the query. */
+struct coarse {
+    double norm_squared;
+    double lost; /* norm of what it loses */
+};
+
+/* False for codes that have no products: those are scored by codec_score_fine at once. */
+bool codec_coarse_set(const struct query *query, struct coarse *coarse);
+/* The terms of rows ids[0..n), or 0..n, as kernels.q8_pick takes them. */
+void codec_coarse_terms(const struct codec *codec, const uint8_t *rows, const uint32_t *ids,
+                        size_t n, float *scales, float *biases);
+/*
+ * The limit for q8_pick, with query.offset and query.c: it picks every row that loses at most
+ * `error_norm` and whose codec_lower is at most `limit`.
+ */
+float codec_coarse_limit(const struct query *query, const struct coarse *coarse, float limit,
+                         float error_norm);
 
 /* ---- distance.c -------------------------------------------------------------------------------*/
 

@@ -18,8 +18,6 @@
 #include <float.h>
 #include <math.h>
 
-#define FINE_UNITS 254 /* steps of `fine` in one step of `code` */
-
 size_t codec_query_bytes(const struct codec *codec)
 {
     size_t vector_bytes = round_up(codec->dimension * sizeof(float), 64);
@@ -103,10 +101,11 @@ static void set_q8(struct query *query)
         float centred = query->vector[j] - codec->center[j];
         float level = centred * inverse;
         code[j] = (int8_t)codec_clamp(codec_round(level));
-        query->fine[j] = (int8_t)codec_clamp(codec_round((level - (float)code[j]) * FINE_UNITS));
+        query->fine[j] =
+            (int8_t)codec_clamp(codec_round((level - (float)code[j]) * CODEC_FINE_UNITS));
         sum += code[j];
         fine_sum += query->fine[j];
-        double coded = (double)unit * (code[j] + (double)query->fine[j] / FINE_UNITS);
+        double coded = (double)unit * (code[j] + (double)query->fine[j] / CODEC_FINE_UNITS);
         double lost = centred - coded;
         lost_squared += lost * lost;
         norm_squared += coded * coded;
@@ -291,7 +290,7 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
         for (size_t j = 0; j < count; j++) {
             float terms[2];
             load_terms(codec, row_of(codec, base, some, j), terms);
-            float dot = (float)(dots[j] - query->fine_offset) * (1.0f / FINE_UNITS);
+            float dot = (float)(dots[j] - query->fine_offset) * (1.0f / CODEC_FINE_UNITS);
             float score = scores[i + j] + (query->c * terms[0]) * dot;
             scores[i + j] = MAX(floor, score); /* not before: the coarse score may be below 0 */
         }
@@ -307,7 +306,7 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
  * What floats may be off, relatively: some ten roundings of a score, and one for every 32 elements
  * of codec_exact, which sums in 32 lanes.
  */
-static float relative(const struct codec *codec)
+float codec_rounding(const struct codec *codec)
 {
     return 2e-6f + 2e-9f * (float)codec->dimension;
 }
@@ -318,7 +317,7 @@ static float bound(const struct query *query, float score, float error_norm, flo
     if (query->exact) {
         return score;
     }
-    float rounding = relative(codec), loss = (error_norm + query->residual) * (1 + rounding);
+    float rounding = codec_rounding(codec), loss = (error_norm + query->residual) * (1 + rounding);
     switch (codec->metric) {
     case ANNEX_L2:
     case ANNEX_COSINE: {
