@@ -270,6 +270,21 @@ typedef enum annex_raw {
     ANNEX_RAW_NONE = 2  /* only codes: exact distances need annex_search_options.fetch */
 } annex_raw;
 
+/* How rows are coded for search. Answers are ranked by vectors wherever there are any. */
+typedef enum annex_codes {
+    ANNEX_CODES_AUTO = 0, /* q8, turned or widened where a sample shows that it has to be */
+    ANNEX_CODES_Q8 = 1,   /* a byte an element, a scale a row; bytes are kept without loss */
+    ANNEX_CODES_BITS = 2, /* hamming and jaccard have these and no others */
+    ANNEX_CODES_Q4 = 3,   /* half a byte an element, of the vector rotated; not for l1 */
+    ANNEX_CODES_F16 = 4,  /* IEEE 754 half: clipped at 65504 times a power of two */
+    ANNEX_CODES_BF16 = 5, /* upper half of an f32 */
+    ANNEX_CODES_F32 = 6   /* the vectors themselves */
+} annex_codes;
+
+/* "auto", "q8", "bits", "q4", "f16", "bf16", "f32"; NULL for other values. */
+ANNEX_API const char *annex_codes_name(annex_codes codes);
+ANNEX_API annex_status annex_codes_parse(const char *name, annex_codes *codes, annex_error *error);
+
 typedef struct annex_build_options {
     size_t struct_bytes; /* sizeof(annex_build_options) */
     annex_metric metric;
@@ -282,6 +297,7 @@ typedef struct annex_build_options {
     uint32_t threads;          /* 0: all; the result does not depend on it */
     uint64_t max_memory_bytes; /* ANNEX_NOMEM before work begins when it cannot suffice; 0: any */
     uint64_t seed;
+    annex_codes codes;
 } annex_build_options;
 
 #define ANNEX_BUILD_OPTIONS_INIT                                        \
@@ -348,6 +364,7 @@ typedef struct annex_index_info {
     annex_metric metric;
     uint32_t dimension;
     annex_family family;
+    annex_codes codes;
     annex_key_kind key_kind;
     uint64_t rows;      /* live rows */
     uint64_t slots;     /* rows including deleted ones: row numbers are below this */
@@ -357,6 +374,7 @@ typedef struct annex_index_info {
     uint32_t degree;
     uint32_t default_effort;
     int lossless; /* codes hold the vectors exactly */
+    int rotated;  /* vectors are rotated before they are coded */
     int has_raw;  /* vectors are stored, or the codes are lossless */
     int dirty;    /* changed since it was opened or saved */
     uint32_t n_recall_points;

@@ -1,5 +1,6 @@
 /*
- * vector.c - the names of metrics and element formats, the size of a vector, and widening to f32.
+ * vector.c - the names of metrics, element formats and codes, the size of a vector, and widening to
+ * f32.
  *
  * Invariant: widening is exact for every format but F64, which is rounded to nearest; NaN and
  * infinities pass through. Whoever builds or searches rejects them, with the row at hand.
@@ -25,6 +26,12 @@ static const struct name format_names[] = {
     {"auto", ANNEX_FORMAT_AUTO}, {"f32", ANNEX_F32},   {"f16", ANNEX_F16},
     {"bf16", ANNEX_BF16},        {"i8", ANNEX_I8},     {"u8", ANNEX_U8},
     {"bits", ANNEX_BITS},        {"json", ANNEX_JSON}, {"f64", ANNEX_F64},
+};
+
+static const struct name codes_names[] = {
+    {"auto", ANNEX_CODES_AUTO}, {"q8", ANNEX_CODES_Q8},   {"bits", ANNEX_CODES_BITS},
+    {"q4", ANNEX_CODES_Q4},     {"f16", ANNEX_CODES_F16}, {"bf16", ANNEX_CODES_BF16},
+    {"f32", ANNEX_CODES_F32},
 };
 
 static const char *name_of(const struct name *names, size_t n, int value)
@@ -84,6 +91,27 @@ annex_status annex_format_parse(const char *name, annex_format *format, annex_er
                          "there is no vector format \"%.40s\"; it is one of auto, f32, f16, bf16, "
                          "f64, i8, u8, bits and json",
                          name);
+    }
+    return ANNEX_OK;
+}
+
+const char *annex_codes_name(annex_codes codes)
+{
+    return name_of(codes_names, ARRAY_LENGTH(codes_names), (int)codes);
+}
+
+annex_status annex_codes_parse(const char *name, annex_codes *codes, annex_error *error)
+{
+    int value = 0;
+    bool found = name_find(codes_names, ARRAY_LENGTH(codes_names), name, &value);
+
+    *codes = (annex_codes)value;
+    if (!found) {
+        return error_set(
+            error, ANNEX_INVALID,
+            "there are no codes \"%.40s\"; they are one of auto, q8, q4, f16, bf16 and "
+            "f32",
+            name);
     }
     return ANNEX_OK;
 }

@@ -7,6 +7,19 @@
 
 /* ---- options ---------------------------------------------------------------------------------*/
 
+static annex_status check_codes(const annex_build_options *options, annex_error *error)
+{
+    if (!annex_codes_name(options->codes)) {
+        return error_set(error, ANNEX_INVALID, "%d is no kind of code", (int)options->codes);
+    }
+    if (options->codes != ANNEX_CODES_AUTO && !codec_allows(options->metric, options->codes)) {
+        return error_set(error, ANNEX_INVALID, "the codes %s are not for the metric %s; use %s",
+                         annex_codes_name(options->codes), annex_metric_name(options->metric),
+                         codec_is_bits(options->metric) ? "bits" : "q8");
+    }
+    return ANNEX_OK;
+}
+
 static annex_status check_options(const annex_build_options *options, annex_error *error)
 {
     if (options->struct_bytes != sizeof *options) {
@@ -41,7 +54,7 @@ static annex_status check_options(const annex_build_options *options, annex_erro
                          "family %d, raw %d or key kind %d is none that annex.h names",
                          (int)options->family, (int)options->raw, (int)options->key_kind);
     }
-    return ANNEX_OK;
+    return check_codes(options, error);
 }
 
 /* What the steps below hold at once, at their highest. */
@@ -247,7 +260,9 @@ static struct image describe_image(struct builder *builder)
         .write_raw = write_raw,
         .raw_context = builder,
     };
+    bool newer = builder->codec.codes > ANNEX_CODES_BITS || builder->codec.rotated;
     image.header = (struct segment_header){
+        .required_features = newer ? SEGMENT_FEATURE_CODES : 0,
         .slots = builder->n,
         .skipped = builder->skipped,
         .dimension = options->dimension,
@@ -255,7 +270,8 @@ static struct image describe_image(struct builder *builder)
         .metric = options->metric,
         .family = builder->family,
         .key_kind = options->key_kind,
-        .code = builder->bits ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8,
+        .code = builder->codec.codes,
+        .rotated = builder->codec.rotated,
         .degree = graph ? options->degree : 0,
         .lossless = builder->codec.lossless,
         .build_effort = graph ? options->effort : 0,

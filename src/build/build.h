@@ -2,6 +2,7 @@
  * build.h - from a stream of rows to an index: the steps of annex_build, in order.
  *
  *   survey.c     pass 1: check every element, gather what the codec needs, hold some rows back
+ *   codes.c      choose how rows are coded
  *   encode.c     pass 2: code every row; find the true neighbours of the rows held back
  *   order.c      bring similar rows together; find rows with equal codes
  *   link.c       the graph
@@ -78,6 +79,8 @@ struct key_view build_batch_key(uint32_t key_kind, const annex_batch *batch, siz
 /* ANNEX_INVALID: a later pass saw something else than the first. */
 annex_status build_source_changed(annex_error *error);
 
+/* The codec: what the options ask for, or what serves a sample of the rows. */
+annex_status build_choose_codes(struct builder *builder, annex_error *error);
 annex_status build_survey(struct builder *builder, annex_error *error);
 annex_status build_encode(struct builder *builder, annex_error *error);
 annex_status build_order(struct builder *builder, annex_error *error);

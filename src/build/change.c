@@ -242,12 +242,9 @@ static annex_status keep_vectors(annex_index *index, annex_error *error)
 static bool is_exact_batch(const annex_index *index, const annex_batch *batch)
 {
     for (size_t i = 0; i < batch->n; i++) {
-        const float *vector = (const float *)batch->vectors + i * index->codec.dimension;
-        for (uint32_t j = 0; j < index->codec.dimension; j++) {
-            float centred = vector[j] - index->codec.center[j];
-            if (centred != codec_round(centred) || centred < -128 || centred > 127) {
-                return false;
-            }
+        if (!codec_holds(&index->codec,
+                         (const float *)batch->vectors + i * index->codec.dimension)) {
+            return false;
         }
     }
     return true;
@@ -263,6 +260,7 @@ static void raise_max_norm(annex_index *index, const float *vector)
     index->codec.max_norm = index->header.max_norm = MAX(index->codec.max_norm, norm);
 }
 
+/* `unit`: room for two vectors. */
 static void add_row(annex_index *index, struct key_view key, const void *vector, float *unit)
 {
     struct owned *owned = index->owned;
@@ -279,7 +277,7 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
         raise_max_norm(index, vector);
     }
     codec_encode(&index->codec, vector, owned->codes + (size_t)slot * index->codec.row_bytes,
-                 &lost);
+                 unit + index->codec.dimension, &lost);
     if (owned->errors) {
         owned->errors[slot] = lost;
     }
@@ -382,7 +380,7 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
     if (add) {
         TRY_CLEANUP(check_vectors(index, batch, error));
     }
-    TRY_CLEANUP(memory_new(&index->env, index->codec.dimension, sizeof *unit, &unit, error));
+    TRY_CLEANUP(memory_new(&index->env, index->codec.dimension, 2 * sizeof *unit, &unit, error));
     TRY_CLEANUP(thaw(index, add ? (uint32_t)MIN(batch->n, ANNEX_MAX_ROWS) : 0, key_bytes, error));
     if (add && index->codec.lossless && !codec_is_bits(index->codec.metric) && !index->keeps_raw &&
         !is_exact_batch(index, batch)) {
@@ -404,7 +402,7 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
     }
 cleanup:
     pthread_rwlock_unlock(&index->lock);
-    memory_free(&index->env, unit, index->codec.dimension, sizeof *unit);
+    memory_free(&index->env, unit, index->codec.dimension, 2 * sizeof *unit);
     return status;
 }
 

@@ -14,6 +14,7 @@ struct encode_job {
     uint64_t vectors_sum, keys_sum;
     float *units;          /* [n x dimension] vectors to code, when they are not the batch's own */
     struct query *queries; /* of the rows held back */
+    float *work;           /* [threads x dimension] */
 };
 
 static bool is_zero(const float *vector, size_t n)
@@ -88,13 +89,13 @@ static annex_status encode_range(void *argument, unsigned worker, size_t first, 
 {
     struct encode_job *job = argument;
     struct builder *builder = job->builder;
-    (void)worker;
+    float *work = job->work + worker * builder->options.dimension;
     (void)error;
     for (size_t i = first; i < end; i++) {
         size_t slot = job->first + i;
         float lost;
         codec_encode(&builder->codec, job_vector(job, i),
-                     builder->codes + slot * builder->codec.row_bytes, &lost);
+                     builder->codes + slot * builder->codec.row_bytes, work, &lost);
         if (builder->errors) {
             builder->errors[slot] = lost;
         }
@@ -204,8 +205,10 @@ annex_status build_encode(struct builder *builder, annex_error *error)
     const annex_env *env = &builder->env;
     struct encode_job job = {.builder = builder};
     size_t query_bytes = codec_query_bytes(&builder->codec);
+    size_t n_work = parallel_threads(env, builder->options.threads) * builder->options.dimension;
     char *memory = NULL;
     annex_status status;
+    TRY_CLEANUP(memory_new(env, n_work, sizeof *job.work, &job.work, error));
     TRY_CLEANUP(memory_new_raw(env, builder->n, builder->codec.row_bytes, &builder->codes, error));
     TRY_CLEANUP(memory_new_raw(env, builder->n, sizeof *builder->keys, &builder->keys, error));
     TRY_CLEANUP(memory_new_raw(env, builder->n_key_bytes, 1, &builder->key_bytes, error));
@@ -223,5 +226,6 @@ annex_status build_encode(struct builder *builder, annex_error *error)
 cleanup:
     memory_free(env, job.queries, BUILD_HELD_OUT, sizeof *job.queries);
     memory_free(env, memory, BUILD_HELD_OUT, query_bytes);
+    memory_free(env, job.work, n_work, sizeof *job.work);
     return status;
 }

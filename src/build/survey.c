@@ -129,8 +129,7 @@ annex_status build_survey(struct builder *builder, annex_error *error)
         row += batch.n;
         TRY_CLEANUP(progress_update(&progress, row, error));
     }
-    codec_choose(&builder->codec, builder->options.metric, builder->options.dimension,
-                 &builder->survey, builder->center);
+    status = build_choose_codes(builder, error);
 cleanup:
     memory_free(env, unit, 1, builder->vector_bytes);
     return status;

@@ -21,9 +21,10 @@ struct comparison {
     void *context;
     struct source_rows rows;
     struct progress progress;
-    uint8_t *code; /* [code_bytes] of a vector, under the codec of a part */
+    uint8_t *code; /* [code_bytes] of a vector, under the codec of any part */
     size_t code_bytes;
     float *unit;     /* [dimension], under cosine */
+    float *work;     /* [dimension], for coding */
     uint64_t **seen; /* for each part, rows that the table has */
 };
 
@@ -38,7 +39,7 @@ static bool compare_same(struct comparison *self, const struct catalog_part *par
         codec_normalize(vector, self->unit, index->codec.dimension);
         vector = self->unit;
     }
-    codec_encode(&index->codec, vector, self->code, &lost);
+    codec_encode(&index->codec, vector, self->code, self->work, &lost);
     return memcmp(self->code, index_code(index, row), index->codec.row_bytes) == 0 &&
            (index->errors == NULL || lost <= index->errors[row]);
 }
@@ -116,11 +117,13 @@ static annex_status compare_open(struct comparison *self, annex_error *error)
     TRY(source_rows_open(self->db, index, NULL, "", false, &self->rows, error));
     for (size_t i = 0; i < index->n_parts; i++) {
         if (index->parts[i].index != NULL) {
-            self->code_bytes = index->parts[i].index->codec.row_bytes;
+            self->code_bytes =
+                MAX(self->code_bytes, index->parts[i].index->codec.row_bytes); /* of any codes */
         }
     }
     TRY(memory_new(env, self->code_bytes, 1, &self->code, error));
     TRY(memory_new(env, index->definition.dimension, sizeof *self->unit, &self->unit, error));
+    TRY(memory_new(env, index->definition.dimension, sizeof *self->work, &self->work, error));
     TRY(memory_new(env, index->n_parts, sizeof *self->seen, &self->seen, error));
     for (size_t i = 0; i < index->n_parts; i++) {
         size_t words = bitmap_words(index->parts[i].slots);
@@ -139,6 +142,7 @@ static void compare_close(struct comparison *self)
     }
     memory_free(env, self->seen, index->n_parts, sizeof *self->seen);
     memory_free(env, self->unit, index->definition.dimension, sizeof *self->unit);
+    memory_free(env, self->work, index->definition.dimension, sizeof *self->work);
     memory_free(env, self->code, self->code_bytes, 1);
     source_rows_close(&self->rows);
 }

@@ -17,9 +17,16 @@ static void attach(annex_index *index)
     const struct segment_section *sections = segment->sections;
     index->header = *header;
     index->header.build_effort = MAX(1, MIN(header->build_effort, INDEX_MAX_BUILD_EFFORT));
-    codec_restore(&index->codec, (annex_metric)header->metric, header->dimension,
-                  header->lossless != 0, header->fixed_scale, header->max_norm,
-                  section(segment, SECTION_CENTER));
+    struct codec_form form = {.metric = (annex_metric)header->metric,
+                              .dimension = header->dimension,
+                              .codes = (annex_codes)header->code,
+                              .rotated = header->rotated != 0,
+                              .seed = header->seed,
+                              .lossless = header->lossless != 0,
+                              .fixed_scale = header->fixed_scale,
+                              .max_norm = header->max_norm,
+                              .center = section(segment, SECTION_CENTER)};
+    codec_restore(&index->codec, &form);
     index->slots = index->live = (uint32_t)header->slots;
     index->graph =
         (struct graph){.codec = &index->codec,
@@ -65,8 +72,7 @@ annex_status index_new(const annex_env *env, struct segment *segment, void *imag
     pthread_mutex_init(&index->scratch_lock, NULL);
     attach(index);
     *out = index;
-    uint32_t expected = codec_is_bits(index->codec.metric) ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8;
-    if (index->header.code != expected || index->header.code_bytes != index->codec.code_bytes) {
+    if (index->header.code_bytes != index->codec.code_bytes) {
         status = error_set(error, ANNEX_DAMAGED,
                            "the index has codes of %u bytes where %u were expected; build it again",
                            index->header.code_bytes, index->codec.code_bytes);
@@ -176,7 +182,9 @@ void annex_index_describe(const annex_index *index, annex_index_info *info)
         .bytes = index->segment ? index->segment->image_bytes : 0,
         .degree = header->degree,
         .default_effort = header->default_effort,
+        .codes = index->codec.codes,
         .lossless = index->codec.lossless,
+        .rotated = index->codec.rotated,
         .has_raw = index->raw || index->codec.lossless,
         .dirty = index->dirty,
         .n_recall_points = index->n_recall,

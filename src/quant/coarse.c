@@ -17,7 +17,7 @@
 bool codec_coarse_set(const struct query *query, struct coarse *coarse)
 {
     const struct codec *codec = query->codec;
-    if (codec->metric == ANNEX_L1 || codec_is_bits(codec->metric)) {
+    if (codec->metric == ANNEX_L1 || codec->codes != ANNEX_CODES_Q8) {
         return false;
     }
     const int8_t *code = (const int8_t *)query->code;

@@ -1,10 +1,12 @@
 /*
- * codec.c - choosing a codec, coding rows and reading them back. Queries are in query.c.
+ * codec.c - what can be coded, and choosing a codec. Rows are in row.c, queries in query.c.
  */
 #include "quant/codec.h"
 
 #include <float.h>
 #include <math.h>
+
+#include "base/half.h"
 
 bool codec_is_bits(annex_metric metric)
 {
@@ -40,6 +42,27 @@ double codec_squared_norm(const float *vector, size_t n)
            ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
+bool codec_normalize(const float *from, float *to, size_t n)
+{
+    double norm_squared = codec_squared_norm(from, n);
+    if (norm_squared == 0) {
+        return false;
+    }
+    double inverse = 1 / sqrt(norm_squared);
+    size_t whole = n - n % NORM_LANES;
+    for (size_t i = 0; i < whole; i += NORM_LANES) {
+        float block[NORM_LANES]; /* `to` may be `from`: all are read before one is written */
+        for (size_t j = 0; j < NORM_LANES; j++) {
+            block[j] = (float)(from[i + j] * inverse);
+        }
+        memcpy(to + i, block, sizeof block);
+    }
+    for (size_t i = whole; i < n; i++) {
+        to[i] = (float)(from[i] * inverse);
+    }
+    return true;
+}
+
 bool codec_accepts(annex_metric metric, const float *vector, size_t n, bool *zero)
 {
     /* Squares of floats do not overflow a double: NaN and infinity show in the sum. */
@@ -69,7 +92,8 @@ annex_status codec_refuse(const float *vector, size_t n, const char *what, annex
 annex_status codec_survey_new(const annex_env *env, uint32_t dimension, struct codec_survey *survey,
                               annex_error *error)
 {
-    *survey = (struct codec_survey){.min = INFINITY, .max = -INFINITY, .integral = true};
+    *survey = (struct codec_survey){
+        .min = INFINITY, .max = -INFINITY, .integral = true, .f16 = true, .bf16 = true};
     return memory_new(env, dimension, sizeof *survey->sum, &survey->sum, error);
 }
 
@@ -92,6 +116,12 @@ void codec_survey_add(struct codec_survey *survey, uint32_t dimension, const flo
     for (uint32_t j = 0; survey->integral && j < dimension; j++) {
         survey->integral = vector[j] == nearbyintf(vector[j]);
     }
+    for (uint32_t j = 0; survey->f16 && j < dimension; j++) {
+        survey->f16 = f16_widen(f16_narrow(vector[j])) == vector[j];
+    }
+    for (uint32_t j = 0; survey->bf16 && j < dimension; j++) {
+        survey->bf16 = bf16_widen(bf16_narrow(vector[j])) == vector[j];
+    }
     survey->max_norm_squared = MAX(survey->max_norm_squared, norm_squared);
     survey->n++;
 }
@@ -111,168 +141,130 @@ static bool fits_a_byte(const struct codec_survey *survey)
            fabsf(survey->min) < 1e6f;
 }
 
-static void set_layout(struct codec *codec, annex_metric metric, uint32_t dimension)
+bool codec_allows(annex_metric metric, annex_codes codes)
 {
-    bool bits = codec_is_bits(metric);
-    *codec = (struct codec){.kernels = kernel_table(), .metric = metric, .dimension = dimension};
-    codec->code_bytes = bits ? (uint32_t)round_up((dimension + 7) / 8, KERNEL_BITS_MULTIPLE)
-                             : (uint32_t)round_up(dimension, KERNEL_Q8_MULTIPLE);
-    codec->row_bytes = codec->code_bytes + CODEC_TERM_BYTES;
+    if (codec_is_bits(metric) || codes == ANNEX_CODES_BITS) {
+        return codec_is_bits(metric) && codes == ANNEX_CODES_BITS;
+    }
+    return codes != ANNEX_CODES_Q4 || metric != ANNEX_L1;
 }
 
-void codec_choose(struct codec *codec, annex_metric metric, uint32_t dimension,
+static uint32_t code_bytes_of(annex_codes codes, uint32_t dimension)
+{
+    switch (codes) {
+    case ANNEX_CODES_BITS:
+        return (uint32_t)round_up((dimension + 7) / 8, KERNEL_BITS_MULTIPLE);
+    case ANNEX_CODES_Q4:
+        return (uint32_t)round_up(dimension, 2 * KERNEL_Q4_MULTIPLE) / 2;
+    case ANNEX_CODES_F16:
+    case ANNEX_CODES_BF16:
+        return (uint32_t)round_up(2 * dimension, 8);
+    case ANNEX_CODES_F32:
+        return (uint32_t)round_up(4 * dimension, 8);
+    case ANNEX_CODES_AUTO:
+    case ANNEX_CODES_Q8:
+        break;
+    }
+    return (uint32_t)round_up(dimension, KERNEL_Q8_MULTIPLE);
+}
+
+void codec_restore(struct codec *codec, const struct codec_form *form)
+{
+    *codec = (struct codec){.kernels = kernel_table(),
+                            .metric = form->metric,
+                            .dimension = form->dimension,
+                            .codes = form->codes,
+                            .rotated = form->rotated,
+                            .lossless = form->lossless,
+                            .fixed_scale = form->fixed_scale,
+                            .max_norm = form->max_norm,
+                            .center = form->center,
+                            .code_bytes = code_bytes_of(form->codes, form->dimension)};
+    codec->row_bytes = codec->code_bytes + CODEC_TERM_BYTES;
+    if (form->rotated) {
+        codec->rotation = rotation_make(form->seed, form->dimension);
+    }
+}
+
+/* Scale and center of bytes. */
+static void choose_q8(struct codec_form *form, const struct codec_survey *survey, float *center)
+{
+    form->lossless = form->metric != ANNEX_COSINE && fits_a_byte(survey);
+    float middle = 0;
+    if (form->lossless) {
+        form->fixed_scale = 1;
+        middle = survey->min + 128;
+    } else if (form->metric == ANNEX_L1) {
+        bool spread = survey->n && survey->max > survey->min;
+        form->fixed_scale = spread ? usable_scale((survey->max - survey->min) / 255) : 1;
+        middle = survey->n ? survey->min + (survey->max - survey->min) / 2 : 0;
+    }
+    for (uint32_t j = 0; j < form->dimension; j++) {
+        bool mean = form->fixed_scale == 0 && survey->n > 0;
+        center[j] = mean ? (float)(survey->sum[j] / (double)survey->n) : middle;
+    }
+    if (form->metric == ANNEX_IP) {
+        /* Its augmented metric needs products of uncentred rows. Bytes from 0 would need a center:
+           signed bytes do without, others are coded with loss. */
+        form->lossless = form->lossless && survey->min >= -128 && survey->max <= 127;
+        form->fixed_scale = form->lossless ? 1 : 0;
+        memset(center, 0, form->dimension * sizeof *center);
+    }
+}
+
+/* Floats are no code but themselves: the vectors rounded, neither centred nor rotated. */
+static void choose_float(struct codec_form *form, const struct codec_survey *survey, float *center)
+{
+    float largest = survey->n ? MAX(fabsf(survey->min), fabsf(survey->max)) : 0;
+    form->fixed_scale = 1;
+    while (form->codes == ANNEX_CODES_F16 && largest / form->fixed_scale > F16_LARGEST) {
+        form->fixed_scale *= 2;
+    }
+    form->lossless = form->codes == ANNEX_CODES_F32 ||
+                     (form->codes == ANNEX_CODES_F16 ? survey->f16 : survey->bf16);
+    form->rotated = false;
+    memset(center, 0, form->dimension * sizeof *center);
+}
+
+void codec_choose(struct codec *codec, const struct codec_form *wanted,
                   const struct codec_survey *survey, float *center)
 {
-    set_layout(codec, metric, dimension);
-    if (codec_is_bits(metric)) {
-        codec->lossless = true;
+    struct codec_form form = *wanted;
+    form.lossless = false;
+    form.fixed_scale = form.max_norm = 0;
+    form.center = NULL;
+    switch (form.codes) {
+    case ANNEX_CODES_BITS:
+        form.lossless = true;
+        form.rotated = false;
+        codec_restore(codec, &form);
         return;
+    case ANNEX_CODES_F16:
+    case ANNEX_CODES_BF16:
+    case ANNEX_CODES_F32:
+        choose_float(&form, survey, center);
+        break;
+    case ANNEX_CODES_Q4:
+        choose_q8(&form, survey, center);
+        if (form.fixed_scale >
+            0) { /* bytes: their mean serves half bytes better than their middle */
+            for (uint32_t j = 0; j < form.dimension && form.metric != ANNEX_IP; j++) {
+                center[j] = (float)(survey->sum[j] / (double)survey->n);
+            }
+        }
+        form.lossless = false;
+        form.fixed_scale = 0;
+        form.rotated = true;
+        break;
+    case ANNEX_CODES_AUTO:
+    case ANNEX_CODES_Q8:
+        form.codes = ANNEX_CODES_Q8;
+        choose_q8(&form, survey, center);
+        form.rotated = form.rotated && form.fixed_scale == 0;
+        break;
     }
-    codec->center = center;
+    form.center = center;
     /* Rounded up, so that no row's norm exceeds it. */
-    codec->max_norm = nextafterf((float)sqrt(survey->max_norm_squared), INFINITY);
-    codec->lossless = metric != ANNEX_COSINE && fits_a_byte(survey);
-    bool uniform = codec->lossless || metric == ANNEX_L1;
-    if (codec->lossless) {
-        codec->fixed_scale = 1;
-    } else if (metric == ANNEX_L1) {
-        codec->fixed_scale = survey->n && survey->max > survey->min
-                                 ? usable_scale((survey->max - survey->min) / 255)
-                                 : 1;
-    }
-    for (uint32_t j = 0; j < dimension; j++) {
-        if (survey->n == 0 || (metric == ANNEX_IP && !codec->lossless)) {
-            center[j] = 0; /* the augmented metric of ip needs products of uncentred rows */
-        } else if (uniform) {
-            center[j] =
-                codec->lossless ? survey->min + 128 : survey->min + (survey->max - survey->min) / 2;
-        } else {
-            center[j] = (float)(survey->sum[j] / (double)survey->n);
-        }
-    }
-    if (metric == ANNEX_IP && codec->lossless) {
-        /* Bytes from 0 would need a center: signed bytes do without, others are coded with loss. */
-        codec->lossless = survey->min >= -128 && survey->max <= 127;
-        codec->fixed_scale = codec->lossless ? 1 : 0;
-        memset(center, 0, dimension * sizeof *center);
-    }
-}
-
-void codec_restore(struct codec *codec, annex_metric metric, uint32_t dimension, bool lossless,
-                   float fixed_scale, float max_norm, const float *center)
-{
-    set_layout(codec, metric, dimension);
-    codec->lossless = lossless;
-    codec->fixed_scale = fixed_scale;
-    codec->max_norm = max_norm;
-    codec->center = center;
-}
-
-/* ---- rows ------------------------------------------------------------------------------------*/
-
-bool codec_normalize(const float *from, float *to, size_t n)
-{
-    double norm_squared = codec_squared_norm(from, n);
-    if (norm_squared == 0) {
-        return false;
-    }
-    double inverse = 1 / sqrt(norm_squared);
-    size_t whole = n - n % NORM_LANES;
-    for (size_t i = 0; i < whole; i += NORM_LANES) {
-        float block[NORM_LANES]; /* `to` may be `from`: all are read before one is written */
-        for (size_t j = 0; j < NORM_LANES; j++) {
-            block[j] = (float)(from[i + j] * inverse);
-        }
-        memcpy(to + i, block, sizeof block);
-    }
-    for (size_t i = whole; i < n; i++) {
-        to[i] = (float)(from[i] * inverse);
-    }
-    return true;
-}
-
-static void put_terms(const struct codec *codec, uint8_t *row, float scale, float bias)
-{
-    memcpy(row + codec->code_bytes, &scale, sizeof scale);
-    memcpy(row + codec->code_bytes + sizeof scale, &bias, sizeof bias);
-}
-
-static void encode_bits(const struct codec *codec, const uint8_t *bits, uint8_t *row)
-{
-    size_t bytes = codec_vector_bytes(codec);
-    memset(row, 0, codec->code_bytes);
-    memcpy(row, bits, bytes);
-    if (codec->dimension % 8) {
-        row[bytes - 1] &= (uint8_t)((1u << codec->dimension % 8) - 1);
-    }
-    uint32_t count = 0;
-    for (size_t j = 0; j < bytes; j++) {
-        count += (uint32_t)__builtin_popcount(row[j]);
-    }
-    put_terms(codec, row, 1, (float)count);
-}
-
-static float row_scale(const struct codec *codec, const float *vector)
-{
-    if (codec->fixed_scale > 0) {
-        return codec->fixed_scale;
-    }
-    float largest = 0;
-    for (uint32_t j = 0; j < codec->dimension; j++) {
-        largest = MAX(largest, fabsf(vector[j] - codec->center[j]));
-    }
-    return largest > 0 ? usable_scale(largest / 127) : 1;
-}
-
-/* What a coded row contributes to scores besides the product: see query.c. */
-static float row_bias(const struct codec *codec, float scale, int64_t code_norm_squared)
-{
-    double norm_squared = (double)scale * scale * (double)code_norm_squared;
-    if (codec->metric == ANNEX_IP) {
-        double max_squared = (double)codec->max_norm * codec->max_norm;
-        return (float)sqrt(MAX(0, max_squared - norm_squared));
-    }
-    return codec->metric == ANNEX_L1 ? 0 : (float)norm_squared;
-}
-
-void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, float *error_norm)
-{
-    *error_norm = 0;
-    if (codec_is_bits(codec->metric)) {
-        encode_bits(codec, vector, row);
-        return;
-    }
-    const float *x = vector;
-    float scale = row_scale(codec, x);
-    float inverse = 1 / scale;
-    int64_t code_norm_squared = 0;
-    double lost_squared = 0, lost_sum = 0;
-    for (uint32_t j = 0; j < codec->dimension; j++) {
-        float centred = x[j] - codec->center[j];
-        float level = codec_round(centred * inverse);
-        int32_t code = codec_clamp(level);
-        row[j] = (uint8_t)(code + 128);
-        code_norm_squared += code * code;
-        double lost = (double)x[j] - ((double)codec->center[j] + (double)scale * code);
-        lost_squared += lost * lost;
-        lost_sum += fabs(lost);
-    }
-    memset(row + codec->dimension, 128, codec->code_bytes - codec->dimension);
-    put_terms(codec, row, scale, row_bias(codec, scale, code_norm_squared));
-    double lost = codec->metric == ANNEX_L1 ? lost_sum : sqrt(lost_squared);
-    *error_norm = lost > 0 ? nextafterf((float)lost, INFINITY) : 0;
-}
-
-void codec_decode(const struct codec *codec, const uint8_t *row, void *vector)
-{
-    if (codec_is_bits(codec->metric)) {
-        memcpy(vector, row, codec_vector_bytes(codec));
-        return;
-    }
-    float *x = vector;
-    float scale;
-    memcpy(&scale, row + codec->code_bytes, sizeof scale);
-    for (uint32_t j = 0; j < codec->dimension; j++) {
-        x[j] = codec->center[j] + scale * (float)(row[j] - 128);
-    }
+    form.max_norm = nextafterf((float)sqrt(survey->max_norm_squared), INFINITY);
+    codec_restore(codec, &form);
 }

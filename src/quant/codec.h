@@ -3,11 +3,16 @@
  *
  * One row in memory: [ code, code_bytes | f32 scale | f32 bias ], row_bytes apart.
  *
- *   l2, cosine, ip   code j is a byte c; the value it stands for is center[j] + scale * (c - 128).
- *                    `scale` belongs to the row (Aguerrebere et al., LVQ, VLDB 2023), so that rows
- * of different spread keep their precision. Cosine rows are unit vectors under l2. l1 the same with
- * one scale and center for the whole index. hamming, jaccard code = the packed bits, padded with
- * zero; bias = number of set bits.
+ *   q8         code j is a byte c; the value it stands for is center[j] + scale * (c - 128).
+ *              `scale` belongs to the row (Aguerrebere et al., LVQ, VLDB 2023), so that rows of
+ *              different spread keep their precision. l1: one scale and center for all rows.
+ *   q4         half a byte n for element j of the rotated, centred vector: scale * (2 n - 15); in
+ *              blocks of 64 bytes, which kernel.h describes. Not for l1, which no rotation keeps.
+ *   f16, bf16, f32   the elements as such floats, times `fixed_scale`, a power of two: 1, but for
+ *              f16 of large numbers.
+ *   bits       the packed bits, padded with zero; bias = number of set bits.
+ *
+ * q8 may be rotated too. Cosine rows are unit vectors under l2.
  *
  * A query is prepared once (struct query) and then scores any number of rows. Scores are "order
  * distances": cheap numbers that rank like the metric (squared distances for l2 and cosine).
@@ -15,9 +20,9 @@
  *
  * Invariants
  *   1. Scores depend on the row and the query only: not on the processor, not on neighbours in a
- *      batch (exact integer products, then one float formula in one order).
+ *      batch (exact integer products, or sums of floats in the kernels' one order).
  *   2. |true order root - code's| is bounded by `errors`: see codec_lower.
- *   3. Padding bytes hold 128 (q8) or 0 (bits), which contribute nothing.
+ *   3. Padding bytes hold 128 (q8) or 0 (others), which contribute nothing.
  *   4. Vectors that codec_accepts have finite scores and distances, never NaN.
  * Does not: keep rows, reject NaN (callers do), know of graphs.
  */
@@ -26,22 +31,39 @@
 
 #include "base/base.h"
 #include "kernel/kernel.h"
+#include "quant/rotation.h"
 
 #define CODEC_TERM_BYTES 8
 #define CODEC_FINE_UNITS 254 /* steps of query.fine in one step of query.code */
 /* Longer vectors have squared distances that are no floats any more. */
 #define CODEC_MAX_NORM 4e18
 
+/* What makes a codec: chosen once, then kept in the header of an index. */
+struct codec_form {
+    annex_metric metric;
+    uint32_t dimension;
+    annex_codes codes; /* never auto */
+    bool rotated;
+    uint64_t seed;       /* of the rotation */
+    bool lossless;       /* codes hold the vectors exactly */
+    float fixed_scale;   /* > 0: every row has this scale (l1, lossless, floats) */
+    float max_norm;      /* ip: largest norm of a row */
+    const float *center; /* [dimension]; NULL for bits */
+};
+
 struct codec {
     const struct kernels *kernels;
     annex_metric metric;
     uint32_t dimension;
+    annex_codes codes;
+    bool rotated;
+    bool lossless;
+    float fixed_scale;
+    float max_norm;
+    const float *center;
+    struct rotation rotation;
     uint32_t code_bytes; /* padded to the kernels' multiple */
     uint32_t row_bytes;
-    bool lossless;       /* codes hold the vectors exactly */
-    float fixed_scale;   /* > 0: every row has this scale (l1, lossless) */
-    float max_norm;      /* ip: largest norm of a row */
-    const float *center; /* [dimension]; NULL for bits */
 };
 
 /* What has to be known about all rows before the first is coded. Gathered in row order. */
@@ -50,17 +72,19 @@ struct codec_survey {
     double *sum; /* [dimension] */
     float min, max;
     double max_norm_squared;
-    bool integral; /* every element is a whole number */
+    bool integral;  /* every element is a whole number */
+    bool f16, bf16; /* every element is such a float */
 };
 
 /* A query ready to score rows. Lives as long as its memory, which codec_query_new allocates. */
 struct query {
     const struct codec *codec;
     float *vector;  /* [dimension] as given, unit length under cosine; bits: NULL */
-    uint8_t *code;  /* [code_bytes] s8, or u8 for l1, or bits */
-    int8_t *fine;   /* [code_bytes] what `code` leaves over, 1/256 of its unit; exact scans */
+    float *target;  /* [dimension] what codes are compared with: centred and rotated as rows are */
+    uint8_t *code;  /* of target: an s8 an element, padded; or u8 for l1, or bits */
+    int8_t *fine;   /* as code: what it leaves over, 1/254 of its unit; exact scans */
     float scale;    /* unit of `code` */
-    int32_t offset; /* 128 * sum of code: rows are u8 with an offset of 128 */
+    int32_t offset; /* of the products: what rows are shifted by, times the sum of code */
     int32_t fine_offset;
     /* score = a + b * bias + c * scale * dot */
     float a, b, c;
@@ -100,22 +124,29 @@ annex_status codec_survey_new(const annex_env *env, uint32_t dimension, struct c
 void codec_survey_add(struct codec_survey *survey, uint32_t dimension, const float *vector);
 void codec_survey_free(const annex_env *env, uint32_t dimension, struct codec_survey *survey);
 
-/* Decides scale, center and padding. `center` ([dimension]) is filled and kept by the codec. */
-void codec_choose(struct codec *codec, annex_metric metric, uint32_t dimension,
+/* Whether rows can be so coded. Vectors: any code but bits, and q4 not under l1. */
+bool codec_allows(annex_metric metric, annex_codes codes);
+/*
+ * Decides scale, center and padding for the metric, codes, rotation and seed of `wanted` (rotated
+ * only where that is possible). `center` ([dimension]) is filled and kept by the codec.
+ */
+void codec_choose(struct codec *codec, const struct codec_form *wanted,
                   const struct codec_survey *survey, float *center);
 /* The codec of an index that is read back: the decisions are given. */
-void codec_restore(struct codec *codec, annex_metric metric, uint32_t dimension, bool lossless,
-                   float fixed_scale, float max_norm, const float *center);
+void codec_restore(struct codec *codec, const struct codec_form *form);
 
 /* Writes unit-length `from` to `to`; false when it is zero. */
 bool codec_normalize(const float *from, float *to, size_t n);
 /*
  * Codes one vector (unit length under cosine) into row[row_bytes]; *error_norm is the norm (l1:
- * sum) of what was lost, rounded up.
+ * sum) of what was lost, rounded up. `work` is room for [dimension] floats, not the vector's own.
  */
-void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, float *error_norm);
+void codec_encode(const struct codec *codec, const void *vector, uint8_t *row, float *work,
+                  float *error_norm);
 /* The vector a row stands for, [dimension] f32 or packed bits. */
 void codec_decode(const struct codec *codec, const uint8_t *row, void *vector);
+/* Whether a codec that loses nothing codes this vector, too, without loss. */
+bool codec_holds(const struct codec *codec, const float *vector);
 
 size_t codec_query_bytes(const struct codec *codec);
 /* Lays the query's arrays into `memory` (codec_query_bytes, 64-byte aligned). */
@@ -130,7 +161,7 @@ void codec_query_set_row(struct query *query, const uint8_t *row);
 /* Scores rows ids[0..n), or 0..n. */
 void codec_score(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
                  float *scores);
-/* The same with `fine`, for exact scans: only the rows' own loss remains. */
+/* The same with `fine`, for exact scans: only the rows' own loss remains. Costs twice as much. */
 void codec_score_fine(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
                       float *scores);
 /* A lower and an upper bound of what codec_exact gives for a row scored by codec_score_fine. */
@@ -164,6 +195,28 @@ void codec_coarse_terms(const struct codec *codec, const uint8_t *rows, const ui
  */
 float codec_coarse_limit(const struct query *query, const struct coarse *coarse, float limit,
                          float error_norm);
+
+/* ---- row.c, for the files of this room -------------------------------------------------------*/
+
+static inline bool codec_is_float(const struct codec *codec)
+{
+    return codec->codes == ANNEX_CODES_F16 || codec->codes == ANNEX_CODES_BF16 ||
+           codec->codes == ANNEX_CODES_F32;
+}
+/* to = the vector centred, and rotated where rows are; both [dimension]. */
+void codec_center(const struct codec *codec, const float *vector, float *to);
+/* The reverse. */
+void codec_uncenter(const struct codec *codec, float *vector);
+/* What rounding in codec_center may add to a vector's loss, for each unit of its length. */
+float codec_center_loss(const struct codec *codec);
+/* Element j of a q4 row, -15 to 15. */
+static inline int32_t codec_q4_level(const uint8_t *row, uint32_t j)
+{
+    uint8_t both = row[j / 128 * 64 + j % 64];
+    return 2 * (j % 128 < 64 ? both & 15 : both >> 4) - 15;
+}
+/* The floats of a row, not yet times their scale. */
+void codec_widen(const struct codec *codec, const uint8_t *row, float *to);
 
 /* ---- distance.c -------------------------------------------------------------------------------*/
 

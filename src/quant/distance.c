@@ -6,17 +6,29 @@
 
 #include "quant/codec.h"
 
+/* A codec that loses nothing: only its distances are asked for. */
+static void measure_codec(struct codec *codec, annex_metric metric, size_t dimension)
+{
+    bool bits = codec_is_bits(metric);
+    struct codec_form form = {.metric = metric,
+                              .dimension = (uint32_t)dimension,
+                              .codes = bits ? ANNEX_CODES_BITS : ANNEX_CODES_F32,
+                              .lossless = true,
+                              .fixed_scale = 1};
+    codec_restore(codec, &form);
+}
+
 size_t measure_bytes(annex_metric metric, size_t dimension)
 {
     struct codec codec;
-    codec_restore(&codec, metric, (uint32_t)dimension, true, 1, 0, NULL);
+    measure_codec(&codec, metric, dimension);
     return codec_query_bytes(&codec) + annex_vector_bytes(metric, dimension);
 }
 
 void measure_set(struct measure *measure, annex_metric metric, size_t dimension, void *memory,
                  const void *query)
 {
-    codec_restore(&measure->codec, metric, (uint32_t)dimension, true, 1, 0, NULL);
+    measure_codec(&measure->codec, metric, dimension);
     codec_query_init(&measure->codec, &measure->query, memory);
     measure->unit = (float *)((char *)memory + codec_query_bytes(&measure->codec));
     measure->defined = codec_query_set_exact(&measure->query, query);

@@ -1,7 +1,8 @@
 /*
  * query.c - preparing a query and scoring rows with it.
  *
- * Every q8 score is  a + b * bias + c * scale * dot,  dot = sum of (row code - 128) * query code:
+ * Every score of bytes is  a + b * bias + c * scale * dot,  dot = sum of row level * query code,
+ * with levels code - 128 (q8) or 2 * code - 15 (q4):
  *
  *   l2, cosine  |q - x|^2 = |q|^2 + |x|^2 - 2 <q, x>   a = |q|^2  b = 1        c = -2 * unit
  *               (q as code and fine have it, so that the sum is the square of a distance)
@@ -11,17 +12,25 @@
  *
  * The last but one is the augmented metric for building under ip (Bachrach et al., RecSys 2014):
  * each row gets the coordinate e = sqrt(M^2 - |x|^2), which makes all norms M and l2 order the ip
- * order.
+ * order. Floats are scored by the kernels directly, without a detour over products but for ip.
  */
 #include "quant/codec.h"
 
 #include <float.h>
 #include <math.h>
 
+/* Bytes of a query's code: one for each element of a padded row. */
+static size_t query_code_bytes(const struct codec *codec)
+{
+    return codec_is_float(codec)            ? 0
+           : codec->codes == ANNEX_CODES_Q4 ? 2 * (size_t)codec->code_bytes
+                                            : codec->code_bytes;
+}
+
 size_t codec_query_bytes(const struct codec *codec)
 {
     size_t vector_bytes = round_up(codec->dimension * sizeof(float), 64);
-    return vector_bytes + 2 * round_up(codec->code_bytes, 64);
+    return 2 * vector_bytes + 2 * round_up(query_code_bytes(codec), 64);
 }
 
 void codec_query_init(const struct codec *codec, struct query *query, void *memory)
@@ -29,8 +38,9 @@ void codec_query_init(const struct codec *codec, struct query *query, void *memo
     size_t vector_bytes = round_up(codec->dimension * sizeof(float), 64);
     *query = (struct query){.codec = codec};
     query->vector = memory;
-    query->code = (uint8_t *)memory + vector_bytes;
-    query->fine = (int8_t *)query->code + round_up(codec->code_bytes, 64);
+    query->target = (float *)(void *)((char *)memory + vector_bytes);
+    query->code = (uint8_t *)memory + 2 * vector_bytes;
+    query->fine = (int8_t *)query->code + round_up(query_code_bytes(codec), 64);
 }
 
 /* ---- preparing -------------------------------------------------------------------------------*/
@@ -77,9 +87,9 @@ static float query_unit(const struct query *query)
     float largest = 0;
     bool bytes = codec->lossless;
     for (uint32_t j = 0; j < codec->dimension; j++) {
-        float centred = query->vector[j] - codec->center[j];
-        largest = MAX(largest, fabsf(centred));
-        bytes = bytes && centred >= -128 && centred <= 127 && centred == codec_round(centred);
+        float x = query->target[j];
+        largest = MAX(largest, fabsf(x));
+        bytes = bytes && x >= -128 && x <= 127 && x == codec_round(x);
     }
     if (bytes) {
         return 1;
@@ -87,33 +97,40 @@ static float query_unit(const struct query *query)
     return largest > 0 ? MAX(largest / 127, FLT_MIN) : 1;
 }
 
-static void set_q8(struct query *query)
+/* What the levels of rows are shifted by, for products of their bytes. */
+static int32_t level_offset(const struct codec *codec)
+{
+    return codec->codes == ANNEX_CODES_Q4 ? 15 : 128;
+}
+
+static void set_bytes(struct query *query)
 {
     const struct codec *codec = query->codec;
     int8_t *code = (int8_t *)query->code;
+    codec_center(codec, query->vector, query->target);
     float unit = query_unit(query);
     float inverse = 1 / unit;
-    double norm_squared = 0, lost_squared = 0;
+    double norm_squared = 0, lost_squared = 0, squares = 0;
     int32_t sum = 0, fine_sum = 0;
-    memset(code, 0, codec->code_bytes);
-    memset(query->fine, 0, codec->code_bytes);
+    memset(code, 0, query_code_bytes(codec));
+    memset(query->fine, 0, query_code_bytes(codec));
     for (uint32_t j = 0; j < codec->dimension; j++) {
-        float centred = query->vector[j] - codec->center[j];
-        float level = centred * inverse;
+        float level = query->target[j] * inverse;
         code[j] = (int8_t)codec_clamp(codec_round(level));
         query->fine[j] =
             (int8_t)codec_clamp(codec_round((level - (float)code[j]) * CODEC_FINE_UNITS));
         sum += code[j];
         fine_sum += query->fine[j];
         double coded = (double)unit * (code[j] + (double)query->fine[j] / CODEC_FINE_UNITS);
-        double lost = centred - coded;
+        double lost = query->target[j] - coded;
         lost_squared += lost * lost;
         norm_squared += coded * coded;
+        squares += (double)query->target[j] * query->target[j];
     }
     query->scale = unit;
-    query->offset = 128 * sum;
-    query->fine_offset = 128 * fine_sum;
-    query->residual = (float)sqrt(lost_squared);
+    query->offset = level_offset(codec) * sum;
+    query->fine_offset = level_offset(codec) * fine_sum;
+    query->residual = (float)sqrt(lost_squared) + codec_center_loss(codec) * (float)sqrt(squares);
     query->norm = (float)sqrt(norm_squared);
     bool ip = codec->metric == ANNEX_IP;
     query->a = ip ? 0 : (float)norm_squared;
@@ -121,6 +138,20 @@ static void set_q8(struct query *query)
     query->c = ip ? -unit : -2 * unit;
     /* Sums stay below 2^24, where floats count without gaps, up to 256 dimensions. */
     query->exact = codec->lossless && unit == 1 && lost_squared == 0 && codec->dimension <= 256;
+}
+
+/* Scores are those of the kernels, with rows and target both divided by the scale. */
+static void set_float(struct query *query)
+{
+    const struct codec *codec = query->codec;
+    float scale = codec->fixed_scale;
+    for (uint32_t j = 0; j < codec->dimension; j++) {
+        query->target[j] = query->vector[j] / scale;
+    }
+    query->norm = (float)sqrt(codec_squared_norm(query->vector, codec->dimension));
+    query->c = codec->metric == ANNEX_L1 ? scale : scale * scale;
+    query->c = codec->metric == ANNEX_IP ? -query->c : query->c;
+    query->exact = codec->lossless;
 }
 
 bool codec_query_set_exact(struct query *query, const void *vector)
@@ -145,10 +176,12 @@ void codec_query_set(struct query *query, const void *vector)
     query->a = query->b = query->c = query->residual = query->norm = 0;
     query->exact = false;
     codec_query_set_exact(query, vector);
-    if (codec->metric == ANNEX_L1) {
+    if (codec_is_float(codec)) {
+        set_float(query);
+    } else if (codec->metric == ANNEX_L1) {
         set_l1(query);
     } else if (!codec_is_bits(codec->metric)) {
-        set_q8(query);
+        set_bytes(query);
     }
 }
 
@@ -157,34 +190,62 @@ static void load_terms(const struct codec *codec, const uint8_t *row, float term
     memcpy(terms, row + codec->code_bytes, CODEC_TERM_BYTES);
 }
 
-void codec_query_set_row(struct query *query, const uint8_t *row)
+/* Levels of a row as the code of a query; returns their sum. */
+static int32_t take_levels(const struct codec *codec, const uint8_t *row, uint8_t *restrict code)
 {
-    const struct codec *codec = query->codec;
-    float terms[2];
-    load_terms(codec, row, terms);
-    memcpy(query->code, row, codec->code_bytes);
-    query->offset = 0;
-    query->c = 1;
-    if (codec_is_bits(codec->metric)) {
-        query->a = terms[1];
-        return;
-    }
-    if (codec->metric == ANNEX_L1) {
-        query->a = query->b = 0;
-        return;
-    }
-    uint8_t *restrict code = query->code; /* restrict: lets compilers do 16 bytes at a time */
-    uint32_t n = codec->code_bytes;
     int32_t sum = 0;
+    if (codec->codes == ANNEX_CODES_Q4) {
+        memset(code, 0, query_code_bytes(codec));
+        for (uint32_t j = 0; j < codec->dimension; j++) {
+            int32_t level = codec_q4_level(row, j);
+            code[j] = (uint8_t)level;
+            sum += level;
+        }
+        return sum;
+    }
+    /* restrict, and two loops: compilers do 16 bytes at a time */
+    uint32_t n = codec->code_bytes;
+    memcpy(code, row, n);
     for (uint32_t j = 0; j < n; j++) {
         sum += code[j];
     }
     for (uint32_t j = 0; j < n; j++) {
         code[j] ^= 0x80; /* u8 around 128 -> s8 around 0 */
     }
-    sum -= 128 * (int32_t)n;
+    return sum - 128 * (int32_t)n;
+}
+
+static void set_float_row(struct query *query, const uint8_t *row, float bias)
+{
+    const struct codec *codec = query->codec;
+    float scale = codec->fixed_scale;
     bool ip = codec->metric == ANNEX_IP;
-    query->offset = 128 * sum;
+    codec_widen(codec, row, query->target);
+    query->a = ip ? 2 * codec->max_norm * codec->max_norm : 0;
+    query->b = ip ? -2 * bias : 0;
+    query->c = codec->metric == ANNEX_L1 ? scale : scale * scale;
+    query->c = ip ? -2 * query->c : query->c;
+}
+
+void codec_query_set_row(struct query *query, const uint8_t *row)
+{
+    const struct codec *codec = query->codec;
+    float terms[2];
+    load_terms(codec, row, terms);
+    if (codec_is_float(codec)) {
+        set_float_row(query, row, terms[1]);
+        return;
+    }
+    query->offset = 0;
+    query->c = 1;
+    if (codec_is_bits(codec->metric) || codec->metric == ANNEX_L1) {
+        memcpy(query->code, row, codec->code_bytes);
+        query->a = codec->metric == ANNEX_L1 ? 0 : terms[1];
+        query->b = 0;
+        return;
+    }
+    bool ip = codec->metric == ANNEX_IP;
+    query->offset = level_offset(codec) * take_levels(codec, row, query->code);
     query->a = ip ? 2 * codec->max_norm * codec->max_norm : terms[1];
     query->b = ip ? -2 * terms[1] : 1;
     query->c = -2 * terms[0];
@@ -198,6 +259,21 @@ static const uint8_t *row_of(const struct codec *codec, const uint8_t *rows, con
                              size_t i)
 {
     return rows + (size_t)(ids ? ids[i] : i) * codec->row_bytes;
+}
+
+/* Sums of products of row bytes, of q4 times two, with `code`. */
+static void dot_products(const struct query *query, const int8_t *code, const uint8_t *rows,
+                         const uint32_t *ids, size_t n, int32_t *out)
+{
+    const struct codec *codec = query->codec;
+    if (codec->codes != ANNEX_CODES_Q4) {
+        codec->kernels->q8_dot(code, rows, codec->row_bytes, codec->code_bytes, ids, n, out);
+        return;
+    }
+    codec->kernels->q4_dot(code, rows, codec->row_bytes, codec->code_bytes, ids, n, out);
+    for (size_t i = 0; i < n; i++) {
+        out[i] *= 2;
+    }
 }
 
 static void products(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
@@ -218,8 +294,7 @@ static void products(const struct query *query, const uint8_t *rows, const uint3
     case ANNEX_L2:
     case ANNEX_IP:
     case ANNEX_COSINE:
-        k->q8_dot((const int8_t *)query->code, rows, codec->row_bytes, codec->code_bytes, ids, n,
-                  out);
+        dot_products(query, (const int8_t *)query->code, rows, ids, n, out);
         break;
     }
 }
@@ -258,9 +333,51 @@ static void finish_scores(const struct query *query, const uint8_t *rows, const 
     }
 }
 
+/* The sum that the metric asks for, of one row of floats. */
+static float float_sum(const struct query *query, const uint8_t *row)
+{
+    const struct codec *codec = query->codec;
+    const struct kernels *k = codec->kernels;
+    const float *target = query->target, *floats = (const float *)(const void *)row;
+    const uint16_t *halves = (const uint16_t *)(const void *)row;
+    bool ip = codec->metric == ANNEX_IP, l1 = codec->metric == ANNEX_L1;
+    switch (codec->codes) {
+    case ANNEX_CODES_F16:
+        return (ip ? k->f16_dot : l1 ? k->f16_l1 : k->f16_l2)(target, halves, codec->dimension);
+    case ANNEX_CODES_BF16:
+        return (ip ? k->bf16_dot : l1 ? k->bf16_l1 : k->bf16_l2)(target, halves, codec->dimension);
+    default:
+        return (ip ? k->f32_dot : l1 ? k->f32_l1 : k->f32_l2)(target, floats, codec->dimension);
+    }
+}
+
+static void score_floats(const struct query *query, const uint8_t *rows, const uint32_t *ids,
+                         size_t n, float *scores)
+{
+    enum { AHEAD = 4, LINE_BYTES = 64 }; /* long rows: few are enough to be under way */
+    const struct codec *codec = query->codec;
+    size_t fetched = ids ? 0 : n; /* the hardware sees consecutive rows coming */
+    for (size_t i = 0; i < n; i++) {
+        for (; fetched < n && fetched <= i + AHEAD; fetched++) {
+            const uint8_t *row = row_of(codec, rows, ids, fetched);
+            for (size_t j = 0; j < codec->row_bytes; j += LINE_BYTES) {
+                __builtin_prefetch(row + j);
+            }
+        }
+        const uint8_t *row = row_of(codec, rows, ids, i);
+        float terms[2], sum = float_sum(query, row);
+        load_terms(codec, row, terms);
+        scores[i] = (query->a + query->b * terms[1]) + query->c * sum;
+    }
+}
+
 void codec_score(const struct query *query, const uint8_t *rows, const uint32_t *ids, size_t n,
                  float *scores)
 {
+    if (codec_is_float(query->codec)) {
+        score_floats(query, rows, ids, n, scores);
+        return;
+    }
     int32_t dots[SCORE_BLOCK];
     for (size_t i = 0; i < n; i += SCORE_BLOCK) {
         size_t count = MIN(n - i, SCORE_BLOCK);
@@ -276,7 +393,8 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
 {
     const struct codec *codec = query->codec;
     codec_score(query, rows, ids, n, scores);
-    if (query->exact || codec_is_bits(codec->metric) || codec->metric == ANNEX_L1) {
+    if (query->exact || codec_is_bits(codec->metric) || codec->metric == ANNEX_L1 ||
+        codec_is_float(codec)) {
         return;
     }
     float floor = codec->metric == ANNEX_IP ? -INFINITY : 0;
@@ -285,8 +403,7 @@ void codec_score_fine(const struct query *query, const uint8_t *rows, const uint
         size_t count = MIN(n - i, SCORE_BLOCK);
         const uint8_t *base = ids ? rows : rows + i * codec->row_bytes;
         const uint32_t *some = ids ? ids + i : NULL;
-        codec->kernels->q8_dot(query->fine, base, codec->row_bytes, codec->code_bytes, some, count,
-                               dots);
+        dot_products(query, query->fine, base, some, count, dots);
         for (size_t j = 0; j < count; j++) {
             float terms[2];
             load_terms(codec, row_of(codec, base, some, j), terms);

@@ -139,3 +139,13 @@ void rotation_undo(const struct rotation *rotation, const float *from, float *to
         flip_signs(rotation, round, to);
     }
 }
+
+float rotation_loss(const struct rotation *rotation)
+{
+    /* Each step keeps lengths and rounds once, relatively to what it gives. Constants round too. */
+    uint32_t steps = 4;
+    for (uint32_t length = 1; length < rotation->window; length *= 2) {
+        steps++;
+    }
+    return (float)(ROUNDS * steps + 4) * 6e-8f;
+}

@@ -30,4 +30,7 @@ void rotation_apply(const struct rotation *rotation, const float *from, float *t
 /* The reverse. */
 void rotation_undo(const struct rotation *rotation, const float *from, float *to);
 
+/* By how much, for each unit of its length, rounding may move a rotated vector: at most. */
+float rotation_loss(const struct rotation *rotation);
+
 #endif

@@ -58,7 +58,7 @@ static struct section_rule rule_raw(const struct segment_header *header)
 static struct section_rule rule_of(const struct segment_header *header, enum segment_kind kind)
 {
     uint64_t slots = header->slots;
-    bool q8 = header->code == SEGMENT_CODE_Q8;
+    bool numbers = header->code != SEGMENT_CODE_BITS;
     bool graph = header->family == ANNEX_GRAPH;
     bool byte_keys = header->key_kind == ANNEX_KEY_BYTES;
 
@@ -68,9 +68,9 @@ static struct section_rule rule_of(const struct segment_header *header, enum seg
     case SECTION_SAME:
         return rule_exact(graph ? OPTIONAL : FORBIDDEN, slots, 4);
     case SECTION_ERRORS:
-        return rule_exact(q8 ? REQUIRED : FORBIDDEN, slots, 4);
+        return rule_exact(numbers ? REQUIRED : FORBIDDEN, slots, 4);
     case SECTION_CENTER:
-        return rule_exact(q8 ? REQUIRED : FORBIDDEN, header->dimension, 4);
+        return rule_exact(numbers ? REQUIRED : FORBIDDEN, header->dimension, 4);
     case SECTION_RAW:
         return rule_raw(header);
     case SECTION_GRAPH:
@@ -153,14 +153,46 @@ static annex_status check_float(const char *name, const char *what, float found,
     return ANNEX_OK;
 }
 
+static uint32_t code_least_bytes(const struct segment_header *header)
+{
+    switch (header->code) {
+    case SEGMENT_CODE_BITS:
+        return (header->dimension + 7) / 8;
+    case SEGMENT_CODE_Q4:
+        return (header->dimension + 1) / 2;
+    case SEGMENT_CODE_F16:
+    case SEGMENT_CODE_BF16:
+        return 2 * header->dimension;
+    case SEGMENT_CODE_F32:
+        return 4 * header->dimension;
+    default:
+        return header->dimension;
+    }
+}
+
 static annex_status check_code(const char *name, const struct segment_header *header,
                                annex_error *error)
 {
     bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
-    uint32_t code = bits ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8;
-    uint32_t least = bits ? (header->dimension + 7) / 8 : header->dimension;
+    bool l1 = header->metric == ANNEX_L1;
+    uint32_t least = code_least_bytes(header);
 
-    TRY(check_range(name, "the code", header->code, code, code, error));
+    TRY(check_range(name, "the code", header->code, bits ? SEGMENT_CODE_BITS : SEGMENT_CODE_Q8,
+                    bits ? SEGMENT_CODE_BITS : SEGMENT_CODE_F32, error));
+    if ((header->code == SEGMENT_CODE_BITS && !bits) || (header->code == SEGMENT_CODE_Q4 && l1)) {
+        return segment_damaged(error, name, "the code is %" PRIu32 ", not for its metric",
+                               header->code);
+    }
+    TRY(check_range(name, "\"rotated\"", header->rotated, header->code == SEGMENT_CODE_Q4,
+                    !l1 && (header->code == SEGMENT_CODE_Q4 || header->code == SEGMENT_CODE_Q8),
+                    error));
+    if ((header->code > SEGMENT_CODE_BITS || header->rotated) &&
+        !(header->required_features & SEGMENT_FEATURE_CODES)) {
+        return segment_damaged(error, name, "its codes need a feature that it does not name");
+    }
+    if (header->code > SEGMENT_CODE_Q4 && !(header->fixed_scale > 0)) {
+        return segment_damaged(error, name, "the scale is 0, expected more for codes of floats");
+    }
     TRY(check_range(name, "the size of a code", header->code_bytes, least,
                     least + CHECK_MAX_PADDING, error));
     if (header->code_bytes % 8 != 0) {

@@ -23,8 +23,8 @@
 #define SEGMENT_HEADER_BYTES 4096
 #define SEGMENT_MAX_SECTIONS 64
 
-/* Feature bits this version understands; none exist yet. */
-#define SEGMENT_KNOWN_FEATURES UINT64_C(0)
+/* Feature bits this version understands. */
+#define SEGMENT_KNOWN_FEATURES SEGMENT_FEATURE_CODES
 
 struct segment_disk_header {
     /* These five, and the checksum, stay where they are in every version. */
@@ -56,7 +56,8 @@ struct segment_disk_header {
     float alpha;
     float max_norm;
     float fixed_scale;
-    uint8_t reserved[3936]; /* zero; a later minor version may use it */
+    uint32_t rotated;
+    uint8_t reserved[3932]; /* zero; a later minor version may use it */
     uint64_t checksum;      /* XXH3-64 of the bytes before it */
 };
 
@@ -71,7 +72,7 @@ _Static_assert(offsetof(struct segment_disk_header, n_sections) == 96, "header l
 _Static_assert(offsetof(struct segment_disk_header, metric) == 108, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, lossless) == 128, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, max_norm) == 144, "header layout");
-_Static_assert(offsetof(struct segment_disk_header, reserved) == 152, "header layout");
+_Static_assert(offsetof(struct segment_disk_header, reserved) == 156, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, checksum) == 4088, "header layout");
 
 /* One for each section; behind the last one follow the u64 checksums of all chunks, in order. */

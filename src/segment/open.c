@@ -133,6 +133,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .alpha = disk->alpha,
         .max_norm = disk->max_norm,
         .fixed_scale = disk->fixed_scale,
+        .rotated = disk->rotated,
         .seed = disk->seed,
         .content = {disk->content[0], disk->content[1]},
     };

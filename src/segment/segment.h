@@ -26,10 +26,18 @@
 #define SEGMENT_ALIGNMENT 4096
 #define SEGMENT_CHUNK_BYTES (1u << 20) /* one checksum for each chunk of a section */
 
+/* Those of annex_codes, as numbers that stay. */
 enum segment_code {
-    SEGMENT_CODE_Q8 = 1,  /* u8 per dimension, value = center + scale * (code - 128) */
-    SEGMENT_CODE_BITS = 2 /* packed bits */
+    SEGMENT_CODE_Q8 = ANNEX_CODES_Q8,     /* u8 per dimension */
+    SEGMENT_CODE_BITS = ANNEX_CODES_BITS, /* packed bits */
+    SEGMENT_CODE_Q4 = ANNEX_CODES_Q4,     /* half a byte per dimension */
+    SEGMENT_CODE_F16 = ANNEX_CODES_F16,
+    SEGMENT_CODE_BF16 = ANNEX_CODES_BF16,
+    SEGMENT_CODE_F32 = ANNEX_CODES_F32
 };
+
+/* Required features. */
+#define SEGMENT_FEATURE_CODES UINT64_C(2) /* codes other than q8 and bits, or rotated ones */
 
 /* Kinds are stable numbers. `stride` bytes a row, `rows` rows. */
 enum segment_kind {
@@ -68,6 +76,7 @@ struct segment_header {
     float alpha;
     float max_norm;    /* inner product: largest norm, for the augmented build metric */
     float fixed_scale; /* > 0: all rows have this scale */
+    uint32_t rotated;  /* vectors are rotated before they are coded, by `seed` */
     uint64_t seed;
     uint64_t content[2]; /* hash over the other header fields and every section's checksums */
 };

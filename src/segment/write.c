@@ -247,6 +247,7 @@ static void writer_fill_header(const struct segment_writer *writer,
         .alpha = header->alpha,
         .max_norm = header->max_norm,
         .fixed_scale = header->fixed_scale,
+        .rotated = header->rotated,
     };
     memcpy(disk->magic, SEGMENT_MAGIC, sizeof disk->magic);
     segment_content_begin(&state, disk);

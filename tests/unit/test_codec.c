@@ -27,7 +27,17 @@ struct coded {
     size_t n;
 };
 
-static void code_rows(struct coded *coded, struct rows *rows)
+/* What rows are coded as: q8, unless a test says otherwise. */
+struct wish {
+    annex_codes codes;
+    bool rotated;
+};
+static const struct wish wishes[] = {
+    {ANNEX_CODES_Q8, false},  {ANNEX_CODES_Q8, true},    {ANNEX_CODES_Q4, true},
+    {ANNEX_CODES_F16, false}, {ANNEX_CODES_BF16, false}, {ANNEX_CODES_F32, false},
+};
+
+static void code_rows_as(struct coded *coded, struct rows *rows, struct wish wish)
 {
     struct coded c = {.env = annex_env_default(), .n = rows->n};
     struct codec_survey survey;
@@ -42,17 +52,29 @@ static void code_rows(struct coded *coded, struct rows *rows)
         codec_survey_add(&survey, rows->dimension, unit);
     }
     c.center = calloc(rows->dimension, sizeof *c.center);
-    codec_choose(&c.codec, rows->metric, rows->dimension, &survey, c.center);
+    struct codec_form form = {.metric = rows->metric,
+                              .dimension = rows->dimension,
+                              .codes = wish.codes,
+                              .rotated = wish.rotated,
+                              .seed = 5};
+    codec_choose(&c.codec, &form, &survey, c.center);
     codec_survey_free(&c.env, rows->dimension, &survey);
+    float *work = malloc(rows->dimension * sizeof *work);
     c.codes = aligned_alloc(64, round_up((rows->n + 1) * c.codec.row_bytes, 64));
     c.errors = calloc(rows->n + 1, sizeof *c.errors);
     for (size_t i = 0; i < rows->n; i++) {
-        codec_encode(&c.codec, c.units + i * rows->dimension, c.codes + i * c.codec.row_bytes,
+        codec_encode(&c.codec, c.units + i * rows->dimension, c.codes + i * c.codec.row_bytes, work,
                      &c.errors[i]);
     }
+    free(work);
     c.query_memory = aligned_alloc(64, codec_query_bytes(&c.codec));
     *coded = c;
     codec_query_init(&coded->codec, &coded->query, c.query_memory);
+}
+
+static void code_rows(struct coded *coded, struct rows *rows)
+{
+    code_rows_as(coded, rows, wishes[0]);
 }
 
 static void coded_free(struct coded *c)
@@ -65,25 +87,43 @@ static void coded_free(struct coded *c)
 }
 
 /* Bounds hold for what codec_exact computes, and for the true order distance up to its rounding. */
-static void check_bounds(struct rows *rows, const float *query)
+static void check_bounds_of(struct coded *c, const struct rows *rows, const float *query)
 {
-    struct coded c;
-    code_rows(&c, rows);
-    codec_query_set(&c.query, query);
     float *scores = calloc(rows->n + 1, sizeof *scores);
-    codec_score_fine(&c.query, c.codes, NULL, rows->n, scores);
+    codec_query_set(&c->query, query);
+    codec_score_fine(&c->query, c->codes, NULL, rows->n, scores);
     for (size_t i = 0; i < rows->n; i++) {
-        float exact = codec_exact(&c.query, c.units + i * rows->dimension);
-        float lower = codec_lower(&c.query, scores[i], c.errors[i]);
-        float upper = codec_upper(&c.query, scores[i], c.errors[i]);
+        float exact = codec_exact(&c->query, c->units + i * rows->dimension);
+        float lower = codec_lower(&c->query, scores[i], c->errors[i]);
+        float upper = codec_upper(&c->query, scores[i], c->errors[i]);
         if (!(lower <= exact && exact <= upper)) {
-            fail_msg("%s d=%u row %zu: %.9g <= %.9g <= %.9g does not hold (score %.9g, lost %.9g)",
+            fail_msg("%s%s %s d=%u row %zu: %.9g <= %.9g <= %.9g does not hold (score %.9g, lost "
+                     "%.9g)",
+                     c->codec.rotated ? "rotated " : "", annex_codes_name(c->codec.codes),
                      annex_metric_name(rows->metric), rows->dimension, i, (double)lower,
-                     (double)exact, (double)upper, (double)scores[i], (double)c.errors[i]);
+                     (double)exact, (double)upper, (double)scores[i], (double)c->errors[i]);
         }
     }
     free(scores);
-    coded_free(&c);
+}
+
+/* Of all accepted queries, under all codes. */
+static void check_bounds(struct rows *rows, const struct rows *queries)
+{
+    for (size_t w = 0; w < ARRAY_LENGTH(wishes); w++) {
+        struct coded c;
+        if (!codec_allows(rows->metric, wishes[w].codes)) {
+            continue;
+        }
+        code_rows_as(&c, rows, wishes[w]);
+        for (size_t q = 0; q < queries->n; q++) {
+            bool zero;
+            if (codec_accepts(rows->metric, rows_at(queries, q), rows->dimension, &zero) && !zero) {
+                check_bounds_of(&c, rows, rows_at(queries, q));
+            }
+        }
+        coded_free(&c);
+    }
 }
 
 static const annex_metric float_metrics[] = {ANNEX_L2, ANNEX_IP, ANNEX_COSINE, ANNEX_L1};
@@ -109,11 +149,8 @@ static void check_with_queries(struct rows *rows, float factor)
     for (size_t i = 0; i < rows->n; i++) {
         usable = usable && codec_accepts(rows->metric, rows_at(rows, i), rows->dimension, &zero);
     }
-    for (size_t q = 0; usable && q < queries.n; q++) {
-        const float *query = rows_at(&queries, q);
-        if (codec_accepts(rows->metric, query, rows->dimension, &zero) && !zero) {
-            check_bounds(rows, query);
-        }
+    if (usable) {
+        check_bounds(rows, &queries);
     }
     rows_free(&queries);
 }
@@ -148,7 +185,10 @@ static void bounds__rows_far_from_zero_and_near_each_other__hold(void **state)
             for (size_t i = 0; i < rows.n * rows.dimension; i++) {
                 rows_vector(&rows, 0)[i] = 1000 + 0.01f * rows_vector(&rows, 0)[i];
             }
-            check_bounds(&rows, rows_at(&rows, 3));
+            struct rows queries = rows_make(rows.metric, rows.dimension, 1, SHAPE_GAUSSIAN, 1);
+            memcpy(rows_vector(&queries, 0), rows_at(&rows, 3), rows.vector_bytes);
+            check_bounds(&rows, &queries);
+            rows_free(&queries);
             rows_free(&rows);
         }
     }
@@ -161,7 +201,7 @@ static void query__outside_of_all_rows__is_bounded_too(void **state)
         struct rows rows = rows_make(float_metrics[m], 40, 100, SHAPE_BYTES, 5);
         struct rows far = rows_make(float_metrics[m], 40, 1, SHAPE_HEAVY, 6);
         scale_rows(&far, 1e5f);
-        check_bounds(&rows, rows_at(&far, 0));
+        check_bounds(&rows, &far);
         rows_free(&rows);
         rows_free(&far);
     }
@@ -195,27 +235,165 @@ static void codes__whole_numbers_within_a_byte__lose_nothing(void **state)
     }
 }
 
+static void check_losses(annex_metric metric, struct wish wish)
+{
+    struct rows rows = rows_make(metric, 33, 200, SHAPE_HEAVY, 3);
+    struct coded c;
+    code_rows_as(&c, &rows, wish);
+    for (size_t i = 0; i < rows.n; i++) {
+        float vector[33];
+        double squares = 0, sum = 0, norm = 0;
+        codec_decode(&c.codec, c.codes + i * c.codec.row_bytes, vector);
+        for (size_t j = 0; j < 33; j++) {
+            double lost = (double)c.units[i * 33 + j] - vector[j];
+            squares += lost * lost;
+            sum += fabs(lost);
+            norm += (double)c.units[i * 33 + j] * c.units[i * 33 + j];
+        }
+        double lost = metric == ANNEX_L1 ? sum : sqrt(squares);
+        double rounding = wish.rotated ? 4e-6 * sqrt(norm) : 0;
+        assert_true(fabs(lost - (double)c.errors[i]) <= 1e-3 * lost + rounding + 1e-6);
+    }
+    coded_free(&c);
+    rows_free(&rows);
+}
+
 static void codes__any_row__say_truly_how_much_they_lose(void **state)
 {
     (void)state;
     for (size_t m = 0; m < ARRAY_LENGTH(float_metrics); m++) {
-        struct rows rows = rows_make(float_metrics[m], 33, 200, SHAPE_HEAVY, 3);
-        struct coded c;
-        code_rows(&c, &rows);
-        for (size_t i = 0; i < rows.n; i++) {
-            float vector[33];
-            double squares = 0, sum = 0;
-            codec_decode(&c.codec, c.codes + i * c.codec.row_bytes, vector);
-            for (size_t j = 0; j < 33; j++) {
-                double lost = (double)c.units[i * 33 + j] - vector[j];
-                squares += lost * lost;
-                sum += fabs(lost);
+        for (size_t w = 0; w < ARRAY_LENGTH(wishes); w++) {
+            if (codec_allows(float_metrics[m], wishes[w].codes)) {
+                check_losses(float_metrics[m], wishes[w]);
             }
-            double lost = float_metrics[m] == ANNEX_L1 ? sum : sqrt(squares);
-            assert_true(fabs(lost - (double)c.errors[i]) <= 1e-3 * lost + 1e-6);
+        }
+    }
+}
+
+static void codes__floats_that_they_have__lose_nothing_and_others_say_so(void **state)
+{
+    (void)state;
+    static const annex_codes kinds[] = {ANNEX_CODES_F16, ANNEX_CODES_BF16, ANNEX_CODES_F32};
+    for (size_t k = 0; k < ARRAY_LENGTH(kinds); k++) {
+        struct rows rows = rows_make(ANNEX_L2, 21, 50, SHAPE_SIGNED, 3);
+        struct rows other = rows_make(ANNEX_L2, 21, 1, SHAPE_GAUSSIAN, 4);
+        struct coded c;
+        float vector[21];
+        scale_rows(&rows, 0.25f);
+        code_rows_as(&c, &rows, (struct wish){kinds[k], false});
+        assert_true(c.codec.lossless);
+        for (size_t i = 0; i < rows.n; i++) {
+            assert_true(c.errors[i] == 0 && codec_holds(&c.codec, rows_at(&rows, i)));
+            codec_decode(&c.codec, c.codes + i * c.codec.row_bytes, vector);
+            assert_memory_equal(vector, rows_at(&rows, i), sizeof vector);
+        }
+        assert_true(codec_holds(&c.codec, rows_at(&other, 0)) == (kinds[k] == ANNEX_CODES_F32));
+        float scores[50];
+        codec_query_set(&c.query, rows_at(&other, 0));
+        codec_score(&c.query, c.codes, NULL, rows.n, scores);
+        for (size_t i = 0; i < rows.n; i++) {
+            assert_true(c.query.exact && scores[i] == codec_exact(&c.query, rows_at(&rows, i)));
         }
         coded_free(&c);
         rows_free(&rows);
+        rows_free(&other);
+    }
+}
+
+/* Numbers beyond 65504 share a power of two; rows that come later and are larger are clipped. */
+static void f16__large_numbers__are_scaled_and_larger_ones_clipped(void **state)
+{
+    (void)state;
+    struct rows rows = rows_make(ANNEX_L2, 8, 20, SHAPE_GAUSSIAN, 3);
+    struct coded c;
+    float vector[8], work[8], lost;
+    scale_rows(&rows, 1e6f);
+    code_rows_as(&c, &rows, (struct wish){ANNEX_CODES_F16, false});
+    assert_true(c.codec.fixed_scale > 1 &&
+                exp2(round(log2((double)c.codec.fixed_scale))) == (double)c.codec.fixed_scale);
+    codec_decode(&c.codec, c.codes, vector);
+    assert_true(fabsf(vector[0] - rows_vector(&rows, 0)[0]) <= 1e-3f * fabsf(vector[0]));
+    scale_rows(&rows, 1e6f);
+    codec_encode(&c.codec, rows_at(&rows, 0), c.codes, work, &lost);
+    codec_decode(&c.codec, c.codes, vector);
+    for (size_t j = 0; j < 8; j++) {
+        assert_true(isfinite(vector[j]));
+    }
+    codec_query_set(&c.query, rows_at(&rows, 1));
+    float score, exact = codec_exact(&c.query, rows_at(&rows, 0));
+    codec_score_fine(&c.query, c.codes, NULL, 1, &score);
+    assert_true(codec_lower(&c.query, score, lost) <= exact);
+    assert_true(codec_upper(&c.query, score, lost) >= exact);
+    coded_free(&c);
+    rows_free(&rows);
+}
+
+/* A few elements that dwarf the others leave bytes nothing to tell the others apart. */
+static void q8__a_few_huge_elements__lose_less_when_rotated(void **state)
+{
+    (void)state;
+    struct rows rows = rows_make(ANNEX_L2, 128, 100, SHAPE_GAUSSIAN, 3);
+    struct coded plain, rotated;
+    for (size_t i = 0; i < rows.n; i++) {
+        rows_vector(&rows, i)[17] *= 80;
+    }
+    code_rows_as(&plain, &rows, (struct wish){ANNEX_CODES_Q8, false});
+    code_rows_as(&rotated, &rows, (struct wish){ANNEX_CODES_Q8, true});
+    double sum_plain = 0, sum_rotated = 0;
+    for (size_t i = 0; i < rows.n; i++) {
+        sum_plain += (double)plain.errors[i];
+        sum_rotated += (double)rotated.errors[i];
+    }
+    assert_true(sum_rotated < 0.7 * sum_plain);
+    coded_free(&plain);
+    coded_free(&rotated);
+    rows_free(&rows);
+}
+
+/* Scores between rows are those of the vectors they stand for; ip: with the coordinate that makes
+   all norms equal. */
+static void score__one_row_as_the_query__agrees_with_decoded_vectors(void **state)
+{
+    (void)state;
+    enum { N = 30, D = 150 };
+    for (size_t m = 0; m < ARRAY_LENGTH(float_metrics); m++) {
+        for (size_t w = 0; w < ARRAY_LENGTH(wishes); w++) {
+            annex_metric metric = float_metrics[m];
+            if (!codec_allows(metric, wishes[w].codes)) {
+                continue;
+            }
+            struct rows rows = rows_make(metric, D, N, SHAPE_GAUSSIAN, 8);
+            struct coded c;
+            static float decoded[N][D], scores[N];
+            code_rows_as(&c, &rows, wishes[w]);
+            double e[N], most = (double)c.codec.max_norm * (double)c.codec.max_norm;
+            for (size_t i = 0; i < N; i++) {
+                codec_decode(&c.codec, c.codes + i * c.codec.row_bytes, decoded[i]);
+                e[i] = sqrt(fmax(0, most - codec_squared_norm(decoded[i], D)));
+            }
+            codec_query_set_row(&c.query, c.codes + 4 * c.codec.row_bytes);
+            codec_score(&c.query, c.codes, NULL, N, scores);
+            for (size_t i = 0; i < N; i++) {
+                double sum = 0, l1 = 0;
+                for (size_t j = 0; j < D; j++) {
+                    double apart = (double)decoded[4][j] - (double)decoded[i][j];
+                    sum += apart * apart;
+                    l1 += fabs(apart);
+                }
+                if (metric == ANNEX_IP) {
+                    double norms = codec_squared_norm(decoded[4], D);
+                    norms += codec_squared_norm(decoded[i], D);
+                    sum += 2 * most - norms - 2 * e[4] * e[i];
+                }
+                double expected = metric == ANNEX_L1 ? l1 : sum, found = (double)scores[i];
+                if (fabs(found - expected) > 1e-4 * (expected + sum + most)) {
+                    fail_msg("%s %s row %zu: %g, not %g", annex_codes_name(wishes[w].codes),
+                             annex_metric_name(metric), i, found, expected);
+                }
+            }
+            coded_free(&c);
+            rows_free(&rows);
+        }
     }
 }
 
@@ -239,42 +417,62 @@ static void score__row_that_is_the_query__is_nearest(void **state)
     rows_free(&rows);
 }
 
+static void check_scores_of_every_processor(annex_metric metric, struct wish wish)
+{
+    struct rows rows = rows_make(metric, 129, 60, SHAPE_HEAVY, 1);
+    struct codec codec;
+    float *center = calloc(129, sizeof *center), work[129];
+    bool q8_l1 = metric == ANNEX_L1 && wish.codes == ANNEX_CODES_Q8;
+    bool bytes = wish.codes == ANNEX_CODES_Q8 || wish.codes == ANNEX_CODES_Q4;
+    struct codec_form form = {.metric = metric,
+                              .dimension = 129,
+                              .codes = wish.codes,
+                              .rotated = wish.rotated,
+                              .fixed_scale = q8_l1   ? 0.1f
+                                             : bytes ? 0
+                                                     : 1,
+                              .max_norm = 50,
+                              .center = center};
+    codec_restore(&codec, &form);
+    float first[3][60], scores[3][60];
+    for (size_t t = 0; kernel_available(t); t++) {
+        codec.kernels = kernel_available(t);
+        uint8_t *codes = aligned_alloc(64, round_up(60 * codec.row_bytes, 64));
+        void *memory = aligned_alloc(64, codec_query_bytes(&codec));
+        struct query query;
+        float lost;
+        codec_query_init(&codec, &query, memory);
+        for (size_t i = 0; i < 60; i++) {
+            codec_encode(&codec, rows_at(&rows, i), codes + i * codec.row_bytes, work, &lost);
+        }
+        codec_query_set(&query, rows_at(&rows, 7));
+        codec_score(&query, codes, NULL, 60, scores[0]);
+        codec_score_fine(&query, codes, NULL, 60, scores[1]);
+        codec_query_set_row(&query, codes + 9 * codec.row_bytes);
+        codec_score(&query, codes, NULL, 60, scores[2]);
+        if (t == 0) {
+            memcpy(first, scores, sizeof first);
+        }
+        assert_memory_equal(first, scores, sizeof first);
+        free(codes);
+        free(memory);
+    }
+    free(center);
+    rows_free(&rows);
+}
+
 static void scores__every_processor__are_the_same_bits(void **state)
 {
     (void)state;
-    static const annex_metric metrics[] = {ANNEX_L2, ANNEX_IP,      ANNEX_COSINE,
-                                           ANNEX_L1, ANNEX_HAMMING, ANNEX_JACCARD};
-    for (size_t m = 0; m < ARRAY_LENGTH(metrics); m++) {
-        struct rows rows = rows_make(metrics[m], 129, 60, SHAPE_HEAVY, 1);
-        struct codec codec;
-        float *center = calloc(129, sizeof *center);
-        codec_restore(&codec, metrics[m], 129, false, metrics[m] == ANNEX_L1 ? 0.1f : 0, 50,
-                      center);
-        float first[3][60], scores[3][60];
-        for (size_t t = 0; kernel_available(t); t++) {
-            codec.kernels = kernel_available(t);
-            uint8_t *codes = aligned_alloc(64, round_up(60 * codec.row_bytes, 64));
-            void *memory = aligned_alloc(64, codec_query_bytes(&codec));
-            struct query query;
-            float lost;
-            codec_query_init(&codec, &query, memory);
-            for (size_t i = 0; i < 60; i++) {
-                codec_encode(&codec, rows_at(&rows, i), codes + i * codec.row_bytes, &lost);
+    check_scores_of_every_processor(ANNEX_HAMMING, (struct wish){ANNEX_CODES_BITS, false});
+    check_scores_of_every_processor(ANNEX_JACCARD, (struct wish){ANNEX_CODES_BITS, false});
+    for (size_t m = 0; m < ARRAY_LENGTH(float_metrics); m++) {
+        for (size_t w = 0; w < ARRAY_LENGTH(wishes); w++) {
+            bool plain = float_metrics[m] != ANNEX_L1 || !wishes[w].rotated;
+            if (plain && codec_allows(float_metrics[m], wishes[w].codes)) {
+                check_scores_of_every_processor(float_metrics[m], wishes[w]);
             }
-            codec_query_set(&query, rows_at(&rows, 7));
-            codec_score(&query, codes, NULL, 60, scores[0]);
-            codec_score_fine(&query, codes, NULL, 60, scores[1]);
-            codec_query_set_row(&query, codes + 9 * codec.row_bytes);
-            codec_score(&query, codes, NULL, 60, scores[2]);
-            if (t == 0) {
-                memcpy(first, scores, sizeof first);
-            }
-            assert_memory_equal(first, scores, sizeof first);
-            free(codes);
-            free(memory);
         }
-        free(center);
-        rows_free(&rows);
     }
 }
 
@@ -369,6 +567,10 @@ int main(void)
         cmocka_unit_test(query__outside_of_all_rows__is_bounded_too),
         cmocka_unit_test(codes__whole_numbers_within_a_byte__lose_nothing),
         cmocka_unit_test(codes__any_row__say_truly_how_much_they_lose),
+        cmocka_unit_test(codes__floats_that_they_have__lose_nothing_and_others_say_so),
+        cmocka_unit_test(f16__large_numbers__are_scaled_and_larger_ones_clipped),
+        cmocka_unit_test(q8__a_few_huge_elements__lose_less_when_rotated),
+        cmocka_unit_test(score__one_row_as_the_query__agrees_with_decoded_vectors),
         cmocka_unit_test(score__row_that_is_the_query__is_nearest),
         cmocka_unit_test(scores__every_processor__are_the_same_bits),
         cmocka_unit_test(distance__every_metric__is_the_formula),
