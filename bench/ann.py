@@ -1,17 +1,20 @@
-"""Annex beside hnswlib and FAISS: recall, speed, build time and memory on HDF5 data sets.
+"""Annex beside its peers: recall, speed, build time, memory and bytes on HDF5 data sets.
 
 Every build and every evaluation is a command in a process of its own: `annex build` and
 `annex eval`, and the same two for the peers in peers.py. This program stays small (it loads no
 vectors) because a child's peak memory never reads lower than its parent's. The engines take turns
-in several rounds and keep their best of each point, so that a noisy minute hits all of them.
+in several rounds and keep their best of each point, so that a noisy minute hits all of them. The
+first round tries all efforts; the others repeat those that decide at the recalls reported.
 """
 
 import argparse
 import datetime
-import importlib.metadata
 import json
+import math
 import os
 import pathlib
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,31 +26,51 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / "build" / "bench"
 DEFAULT_SETS = ROOT.parent / "shared" / "data"
-PEERS = {"hnswlib": ("hnswlib", "M 16"), "faiss": ("faiss-cpu", "HNSW32")}
 BUILD_THREADS = 2
 RECALL_SLACK = 2e-4  # what rounding may move between two computations of one recall
 
 
-def run_measured(command):
+class Failed(Exception):
+    """What a command that did not do its work left as its last words."""
+
+
+def run_measured(command, limit_s=None):
     """Run a command to its end: what it printed as JSON, with its time and its peak memory."""
     start = time.perf_counter()
-    child = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE)
-    printed = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"bench: exit {child.returncode} from: {' '.join(map(str, command))}")
+    words = [str(word) for word in command]
+    with open(WORK / "last-messages.txt", "w+", errors="replace") as messages:
+        child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=messages,
+                                 start_new_session=True)
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(child.pid, signal.SIGKILL))
+        signal.alarm(math.ceil(limit_s) if limit_s else 0)
+        printed = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        signal.alarm(0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        took = time.perf_counter() - start
+        if child.returncode:
+            messages.seek(0)
+            last = messages.read().strip().splitlines()[-1:] or ["no message"]
+            late = limit_s and took >= limit_s
+            raise Failed(f"not done in {limit_s:g} s" if late else
+                         f"exit {child.returncode}: {last[0]}")
     answer = json.loads(printed) if printed.strip() else {}
     return answer, {
-        "wall_seconds": round(time.perf_counter() - start, 2),
+        "wall_seconds": round(took, 2),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_bytes": usage.ru_maxrss * 1024,
     }
 
 
+def bytes_on_disk(path):
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
 class Annex:
-    name = "annex"
+    name = peer = "annex"
     cached = False
+    note = ""
 
     def __init__(self, binary):
         self.binary = binary
@@ -55,71 +78,128 @@ class Annex:
         self.label = (version.stdout.split("\n")[0] or "annex").strip()
 
     def build_command(self, source, index):
-        return [self.binary, "build", source, "-o", index, "--threads", BUILD_THREADS, "--json"]
+        return [self.binary, "build", source, "-o", index, "--threads", BUILD_THREADS, "--json",
+                "--force"]
 
-    def eval_command(self, source, index, k):
-        return [self.binary, "eval", index, "--queries", source, "--k", k, "--threads", 1, "--json"]
+    def evaluate(self, source, index, ks, efforts):
+        """The points by k, and what `annex eval` says of the whole file."""
+        points, about = {}, {}
+        for k in ks:
+            command = [self.binary, "eval", index, "--queries", source, "--k", k, "--threads", 1,
+                       "--json"]
+            if efforts.get(k):
+                command += ["--efforts", ",".join(str(effort) for effort in efforts[k])]
+            answer, took = run_measured(command)
+            points[k] = answer.pop("points")
+            about = about or answer
+            share = took["cpu_seconds"] / took["wall_seconds"]
+        return points, about.get("exact_qps"), share, about
 
 
 class Peer:
     cached = True  # their files stay the same from run to run, and take minutes to build
 
-    def __init__(self, name):
-        package, parameters = PEERS[name]
-        self.name = name
-        self.label = f"{name} {importlib.metadata.version(package)} {parameters}"
+    def __init__(self, peer, setting, kind):
+        self.peer, self.setting, self.note = peer, setting, kind.note
+        self.name = f"{peer} {setting}"
+        self.python = WORK / {"base": "venv"}.get(kind.environment, f"venv-{kind.environment}")
+        self.python = self.python / "bin" / "python"
+        if not self.python.exists():
+            raise Failed(f"its environment {self.python.parent.parent} could not be made")
+        self.label = f"{self.name} ({self.command('version', peer, run=True)['version']})"
+
+    def command(self, *words, run=False):
+        command = [self.python, HERE / "peers.py", *words]
+        return run_measured(command)[0] if run else command
 
     def build_command(self, source, index):
-        return [sys.executable, HERE / "peers.py", "build", self.name, source, index,
-                "--threads", BUILD_THREADS]
+        return self.command("build", self.peer, self.setting, source, index,
+                            "--threads", BUILD_THREADS)
 
-    def eval_command(self, source, index, k):
-        return [sys.executable, HERE / "peers.py", "eval", self.name, source, index, "--k", k]
+    def evaluate(self, source, index, ks, efforts):
+        words = ["eval", self.peer, self.setting, source, index, "--k", ",".join(map(str, ks)),
+                 "--efforts", json.dumps(efforts)]
+        answer, took = run_measured(self.command(*words))
+        points = {int(k): found for k, found in answer["points"].items()}
+        return points, answer["exact_qps"], took["cpu_seconds"] / took["wall_seconds"], None
 
 
-def obtain_index(engine, source, fresh):
+def obtain_index(engine, source, arguments):
     """The path of the engine's index over the set and what its build took, now or earlier."""
-    stem = engine.label.replace(" ", "-")
-    index = WORK / "cache" / f"{source.stem}-{stem}.{engine.name}"
-    note = index.with_suffix(".json")
+    stem = engine.label.replace(" ", "-").replace(",", "-").replace("(", "").replace(")", "")
+    index = WORK / "cache" / f"{source.stem}-{stem}"
+    note = index.with_name(index.name + ".json")
     identity = [source.stat().st_size, source.stat().st_mtime_ns]
+    fresh = arguments.fresh and (arguments.fresh == "all"
+                                 or engine.peer in arguments.fresh.split(","))
     if engine.cached and not fresh and note.exists() and index.exists():
         known = json.loads(note.read_text())
         if known.pop("source") == identity:
             return index, {**known, "fresh": False}
     print(f"bench: {engine.label}: building {source.name}", file=sys.stderr)
-    index.unlink(missing_ok=True)
-    answer, took = run_measured(engine.build_command(source, index))
-    took["index_bytes"] = index.stat().st_size
+    note.unlink(missing_ok=True)
+    if index.is_dir():
+        shutil.rmtree(index)
+    answer, took = run_measured(engine.build_command(source, index), arguments.build_limit)
+    took["index_bytes"] = bytes_on_disk(index)
     took["build_seconds"] = answer.get("build_seconds")
     note.write_text(json.dumps({**took, "source": identity}))
     return index, {**took, "fresh": True}
 
 
-def measure_engines(engines, source, k, rounds, fresh):
+def build_all(engines, source, arguments):
+    """The engines that have an index now, by name, and why the others have none."""
+    measured, missing = {}, {}
+    for engine in engines:
+        try:
+            index, build = obtain_index(engine, source, arguments)
+        except Failed as reason:
+            print(f"bench: {engine.label}: {reason}", file=sys.stderr)
+            missing[engine.name] = str(reason)
+            if engine.name == "annex":
+                raise SystemExit(f"bench: annex build failed: {reason}")
+            continue
+        measured[engine.name] = {"label": engine.label, "peer": engine.peer, "note": engine.note,
+                                 "index": index, "build": build, "core_share": 0,
+                                 "exact_qps": None, "rounds": {k: [] for k in arguments.ks}}
+    return measured, missing
+
+
+def take_turn(engine, mine, source, ks, first):
+    efforts = {} if first else {
+        k: report.deciding_efforts(report.merge_points(mine["rounds"][k])) for k in ks}
+    points, exact_qps, share, about = engine.evaluate(source, mine["index"], ks, efforts)
+    for k in ks:
+        mine["rounds"][k].append(points[k])
+    mine["core_share"] = max(mine["core_share"], min(share, 1))
+    mine["exact_qps"] = max(mine["exact_qps"] or 0, exact_qps or 0) or None
+    if about:
+        mine["opens_ms"] = {key: about.get(f"open_{key}_ms") for key in ("cold", "warm")}
+
+
+def measure_engines(engines, source, arguments):
     """Build with all, then let them take turns; the engines' part of the result."""
-    measured = {}
-    for engine in engines:
-        index, build = obtain_index(engine, source, fresh)
-        measured[engine.name] = {"label": engine.label, "index": index, "build": build,
-                                 "rounds": [], "core_share": 0, "exact_qps": None}
-    for number in range(rounds):
+    measured, missing = build_all(engines, source, arguments)
+    for number in range(arguments.rounds):
         for engine in engines:
-            mine = measured[engine.name]
+            if engine.name not in measured:
+                continue
             print(f"bench: {engine.label}: {source.name}, round {number + 1}", file=sys.stderr)
-            answer, took = run_measured(engine.eval_command(source, mine["index"], k))
-            mine["rounds"].append(answer["points"])
-            share = took["cpu_seconds"] / took["wall_seconds"]
-            mine["core_share"] = max(mine["core_share"], min(share, 1))
-            mine["exact_qps"] = max(mine["exact_qps"] or 0, answer.get("exact_qps") or 0) or None
+            try:
+                take_turn(engine, measured[engine.name], source, arguments.ks, number == 0)
+            except Failed as reason:
+                print(f"bench: {engine.label}: {reason}", file=sys.stderr)
+                missing[engine.name] = f"search: {reason}"
+                del measured[engine.name]
     for engine in engines:
-        mine = measured[engine.name]
-        mine["points"] = report.merge_points(mine.pop("rounds"))
-        mine["index"] = mine["index"].name
-        if engine.name == "annex":
-            check_recall(engine, mine, source, k)
-        mine["qps_at"] = {str(r): report.qps_at(mine["points"], r) for r in report.RECALLS}
-    return measured
+        if engine.name in measured:
+            mine = measured[engine.name]
+            mine["points"] = {str(k): report.merge_points(mine["rounds"][k]) for k in arguments.ks}
+            del mine["rounds"]
+            mine["index"] = mine["index"].name
+            if engine.name == "annex":
+                check_recall(engine, mine, source, arguments.ks[0])
+    return measured, missing
 
 
 def read_set(source, *words):
@@ -129,8 +209,9 @@ def read_set(source, *words):
 
 def check_recall(engine, mine, source, k):
     """Compute one of Annex's recalls again, from the answers of `annex search`."""
-    good = [point for point in mine["points"] if point["recall"] >= 0.95]
-    point = good[0] if good else mine["points"][-1]
+    points = mine["points"][str(k)]
+    good = [point for point in points if point["recall"] >= 0.95]
+    point = good[0] if good else points[-1]
     answers = WORK / "answers.json"
     command = [engine.binary, "search", WORK / "cache" / mine["index"], "--query-file", source,
                "-k", k, "--effort", point["effort"], "--json"]
@@ -155,30 +236,68 @@ def describe_machine():
     }
 
 
+def take_sample(source, rows):
+    """The first rows of a set with their own exact neighbours, for a trial."""
+    sample = WORK / "cache" / f"{source.stem}-first-{rows}.hdf5"
+    if not sample.exists():
+        run_measured([sys.executable, HERE / "dataset.py", source, "--first", rows, sample])
+    return sample
+
+
 def write_result(result, folder):
     folder.mkdir(parents=True, exist_ok=True)
     base = folder / f"{result['date'][:10]}-{result['set']['name']}"
     pathlib.Path(f"{base}.json").write_text(json.dumps(result, indent=1) + "\n")
-    pathlib.Path(f"{base}.svg").write_text(plot.draw(result))
+    for k in result["ks"]:
+        pathlib.Path(f"{base}-k{k}.svg").write_text(plot.draw(result, k))
     return base
+
+
+def choose_engines(arguments):
+    """Annex first, then each peer in its settings; and why some cannot be had."""
+    from engines import DEFAULT, PEERS
+
+    names = list(PEERS) if arguments.all_peers else list(DEFAULT)
+    if arguments.peers is not None:
+        names = [name for name in arguments.peers.split(",") if name]
+    engines, missing = [Annex(arguments.annex)], {}
+    for name in names:
+        if name not in PEERS:
+            raise SystemExit(f"bench: no peer '{name}'; known: {', '.join(PEERS)}")
+        kind = PEERS[name]
+        for setting in kind.settings if arguments.all_settings else kind.default:
+            try:
+                engines.append(Peer(name, setting, kind))
+            except Failed as reason:
+                missing[f"{name} {setting}"] = str(reason)
+                print(f"bench: {name} is left out: {reason}", file=sys.stderr)
+    return engines, missing
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        prog="bench/run ann", description="Annex beside hnswlib and FAISS, in one run.")
+        prog="bench/run ann", description="Annex beside its peers, in one run.")
     parser.add_argument("sets", nargs="*", type=pathlib.Path,
                         help="HDF5 files in the ann-benchmarks layout (../shared/data/*.hdf5)")
-    parser.add_argument("--engines", default="hnswlib,faiss,annex", help="which, in their order")
+    parser.add_argument("--peers", help="which, with commas between (see bench/README.md)")
+    parser.add_argument("--all-peers", action="store_true", help="the slow ones too")
+    parser.add_argument("--all-settings", action="store_true", help="every build setting of each")
     parser.add_argument("--annex", default=ROOT / "build" / "annex", help="the command to measure")
-    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--k", default="10,100", help="neighbours, one run for each (10,100)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fresh", action="store_true",
-                        help="build the peers' indexes again: build times of one run, to compare")
+    parser.add_argument("--fresh", nargs="?", const="all",
+                        help="build the indexes of these peers again, or all: build times of one "
+                        "run, to compare")
+    parser.add_argument("--build-limit", type=float, default=900, metavar="SECONDS",
+                        help="a peer that builds longer is left out (900)")
+    parser.add_argument("--rows", type=int, help="the first rows of each set only: for a trial")
+    parser.add_argument("--build-only", action="store_true", help="fill the cache of indexes")
     parser.add_argument("--huge-pages", action="store_true",
                         help="2 MB pages for the peers' memory too (Annex asks for its own)")
     parser.add_argument("--save", type=pathlib.Path, default=WORK / "results",
-                        help="folder for the JSON and the SVG (build/bench/results)")
+                        help="folder for the JSON and the SVGs (build/bench/results)")
     arguments = parser.parse_args()
+    arguments.ks = [int(k) for k in arguments.k.split(",")]
     arguments.sets = arguments.sets or sorted(DEFAULT_SETS.glob("*.hdf5"))
     if not arguments.sets:
         print(f"bench: no nearest neighbours measured: name HDF5 files, or put some into "
@@ -186,35 +305,36 @@ def parse_arguments():
     for source in arguments.sets:
         if not source.is_file():
             parser.error(f"there is no file {source}")
-    for name in arguments.engines.split(","):
-        if name != "annex" and name not in PEERS:
-            parser.error(f"engine '{name}'; known: annex, {', '.join(PEERS)}")
-        if name == "annex" and not pathlib.Path(arguments.annex).is_file():
-            parser.error(f"there is no {arguments.annex}: run make first, or measure the peers "
-                         "alone with --engines hnswlib,faiss")
+    if not pathlib.Path(arguments.annex).is_file():
+        parser.error(f"there is no {arguments.annex}: run make first")
     return arguments
 
 
 def main():
     arguments = parse_arguments()
+    (WORK / "cache").mkdir(parents=True, exist_ok=True)
     if arguments.huge_pages:
         os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-    engines = [Annex(arguments.annex) if name == "annex" else Peer(name)
-               for name in arguments.engines.split(",")]
-    (WORK / "cache").mkdir(parents=True, exist_ok=True)
+    engines, absent = choose_engines(arguments)
     for source in arguments.sets:
+        if arguments.rows:
+            source = take_sample(source, arguments.rows)
+        if arguments.build_only:
+            build_all(engines, source, arguments)
+            continue
         machine = describe_machine()
+        about = read_set(source)
+        measured, missing = measure_engines(engines, source, arguments)
         result = {
             "date": datetime.datetime.now().isoformat(timespec="seconds"),
-            "set": {"name": source.stem, **read_set(source)},
+            "set": {"name": source.stem, **about},
             "machine": machine,
             "peers_with_huge_pages": arguments.huge_pages,
-            "k": arguments.k,
+            "ks": arguments.ks,
             "rounds": arguments.rounds,
-            "engines": measure_engines(engines, source, arguments.k, arguments.rounds,
-                                       arguments.fresh),
+            "engines": measured,
+            "missing": {**absent, **missing},
         }
-        result["ratios"] = report.ratios(result["engines"])
         base = write_result(result, arguments.save)
         print(f"\n{report.table(result)}\nwritten: {base}.json and .svg\n", flush=True)
 

@@ -6,9 +6,11 @@ as stored, so that no engine's arithmetic, nor the file's own, decides what coun
 
     dataset.py SET.hdf5                     describe the set, as JSON
     dataset.py SET.hdf5 ANSWERS.json K      recall of what `annex search --query-file --json` said
+    dataset.py SET.hdf5 --first N OUT.hdf5  a set of its first N rows, to try things with
 """
 
 import json
+import pathlib
 import sys
 
 import h5py
@@ -70,11 +72,19 @@ class Dataset:
             part = np.sort(ids[first : first + CHUNK].astype(np.int64), axis=1)
             usable = part >= 0
             usable[:, 1:] &= part[:, 1:] != part[:, :-1]
-            true = self.neighbors[first : first + len(part), :k]
-            limit = self._distances(first, true).max(axis=1, keepdims=True)
-            near = self._distances(first, np.maximum(part, 0)) <= limit * (1 + TIE)
-            hits += np.minimum((near & usable).sum(axis=1), k).sum()
+            true = self.neighbors[first : first + len(part), :k].astype(np.int64)
+            line = np.arange(len(part))[:, None] * len(self.train)
+            near = usable & np.isin(part + line, true + line)
+            self._find_ties(first, part, usable & ~near, true, near)
+            hits += np.minimum(near.sum(axis=1), k).sum()
         return float(hits) / (len(ids) * k)
+
+    def _find_ties(self, first, ids, open_ones, true, near):
+        """Marks in `near` those of the open ones that are as near as the k-th true neighbour."""
+        for q in np.flatnonzero(open_ones.any(axis=1)):
+            others = open_ones[q]
+            limit = self._distances(first + q, true[q : q + 1]).max() * (1 + TIE)
+            near[q, others] = self._distances(first + q, ids[q : q + 1, others])[0] <= limit
 
 
 def read_answers(path, k):
@@ -87,10 +97,18 @@ def read_answers(path, k):
     return ids
 
 
+def write_sample(data, rows, path):
+    from make_sets import write_set
+
+    write_set(pathlib.Path(path), data.train[:rows], data.test, data.metric)
+
+
 def main():
     data = Dataset(sys.argv[1])
     if len(sys.argv) == 2:
         print(json.dumps(data.describe()))
+    elif sys.argv[2] == "--first":
+        write_sample(data, int(sys.argv[3]), sys.argv[4])
     else:
         k = int(sys.argv[3])
         print(json.dumps({"recall": data.recall(read_answers(sys.argv[2], k), k)}))

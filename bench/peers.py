@@ -1,15 +1,22 @@
-"""The peers, each behind the two commands Annex has, so that one program can drive them all.
+"""The peers behind the two commands Annex has, so that one program can drive them all.
 
-    peers.py build hnswlib SET.hdf5 INDEX --threads 2      index the set, write the file
-    peers.py eval  hnswlib SET.hdf5 INDEX --k 10           one thread; recall and speed along effort
+    peers.py build hnswlib M16 SET.hdf5 FOLDER --threads 2     index the set, write files
+    peers.py eval  hnswlib M16 SET.hdf5 FOLDER --k 10,100      one thread; recall and speed
+    peers.py version hnswlib                                   the package's version
 
-Both print one JSON object with the keys of `annex build --json` and `annex eval --json`. Each
-command is a process of its own, so that its peak memory is the engine's and its caches are too.
+They print one JSON object. `eval` tries the peer's efforts, and of each takes one pass as a batch
+of all queries (which has no Python between queries) and one with a call for each; the better
+counts. --efforts measures those given instead, PASSES times. Each command is a process of its own,
+so that its peak memory is the engine's and its caches are too. What libraries print goes to
+standard error.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
+import pathlib
+import sys
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,168 +24,139 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from dataset import Dataset
+from engines import PEERS
 
-EFFORTS = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 320)
-EFFORTS += (384, 512, 640, 768, 1024, 1536, 2048)
 ENOUGH = 0.995  # efforts beyond this recall tell nothing that is asked here
-EF_CONSTRUCTION = 200
+LEAST_GAIN = 0.0005  # of recall by three further efforts, else the chain of efforts has ended
+SLOW_PASS_S = 6.0  # a pass that takes longer is the last of its chain
 PASSES = 3  # as many as annex eval makes
-
-
-class Hnswlib:
-    """hnswlib, M 16. Inner product on unit vectors for angles: its cosine space would normalise
-    every query again."""
-
-    def __init__(self, metric, dimension):
-        import hnswlib
-
-        space = "l2" if metric == "euclidean" else "ip"
-        self.index = hnswlib.Index(space=space, dim=dimension)
-
-    def build(self, vectors, threads):
-        self.index.init_index(len(vectors), M=16, ef_construction=EF_CONSTRUCTION, random_seed=1)
-        self.index.add_items(vectors, num_threads=threads)
-
-    def save(self, path):
-        self.index.save_index(path)
-
-    def load(self, path):
-        self.index.load_index(path)
-
-    def set_effort(self, effort):
-        self.index.set_ef(effort)
-
-    def search(self, queries, k):
-        return self.index.knn_query(queries, k, num_threads=1)[0]
-
-    def evaluations(self):
-        return None  # its Python module does not count them
-
-
-class Faiss:
-    """FAISS IndexHNSWFlat with 32 links (64 at the bottom). The wheel picks its widest kernels."""
-
-    def __init__(self, metric, dimension):
-        import faiss
-
-        self.faiss = faiss
-        kind = faiss.METRIC_L2 if metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-        self.index = faiss.IndexHNSWFlat(dimension, 32, kind)
-        self.index.hnsw.efConstruction = EF_CONSTRUCTION
-
-    def build(self, vectors, threads):
-        self.faiss.omp_set_num_threads(threads)
-        self.index.add(vectors)
-
-    def save(self, path):
-        self.faiss.write_index(self.index, path)
-
-    def load(self, path):
-        self.faiss.omp_set_num_threads(1)
-        self.index = self.faiss.read_index(path)
-
-    def set_effort(self, effort):
-        self.index.hnsw.efSearch = effort
-        self.faiss.cvar.hnsw_stats.reset()
-
-    def search(self, queries, k):
-        return self.index.search(queries, k)[1]
-
-    def evaluations(self):
-        return self.faiss.cvar.hnsw_stats.ndis
-
-    def exact_qps(self, queries, k):
-        """The flat index over the same rows, one query per call: what exact search costs there."""
-        flat = self.faiss.downcast_index(self.index.storage)
-        return 1 / time_calls(lambda q: flat.search(q, k), queries[:100])[1]
-
-
-ENGINES = {"hnswlib": Hnswlib, "faiss": Faiss}
+EXACT_QUERIES = 100
 
 
 def time_calls(search, queries):
-    """Seconds for each call with one query, sorted, and their mean."""
+    """Seconds of each call with one query."""
     calls = [queries[i : i + 1] for i in range(len(queries))]
     took = []
     for call in calls:
         start = time.perf_counter_ns()
         search(call)
         took.append(time.perf_counter_ns() - start)
-    seconds = np.sort(took) / 1e9
-    return seconds, float(seconds.mean())
+    return np.array(took) / 1e9
 
 
-def measure_recall(engine, data, queries, effort, k):
-    """A point without its speed; the pass warms the engine up."""
-    engine.set_effort(effort)
-    recall = data.recall(engine.search(queries, k), k)
-    evaluations = engine.evaluations()
-    return {
-        "effort": effort,
-        "recall": recall,
-        "qps_batch": 0.0,
-        "qps_single": 0.0,
-        "distances": evaluations / len(queries) if evaluations else None,
-    }
-
-
-def measure_speed(engine, queries, point, k):
-    """One pass over the queries as one batch and one call by call, both on one thread.
-
-    The batch has no Python between queries and so is the faster in general; the better counts.
-    Percentiles can only come from single calls.
-    """
-    engine.set_effort(point["effort"])
-    start = time.perf_counter()
-    engine.search(queries, k)
-    batch = len(queries) / (time.perf_counter() - start)
-    point["qps_batch"] = max(point["qps_batch"], batch)
-    seconds, mean = time_calls(lambda query: engine.search(query, k), queries)
-    if 1 / mean > point["qps_single"]:
-        point["qps_single"] = 1 / mean
+def measure_pass(peer, queries, k, point):
+    """One pass over the queries; the point keeps its best. Returns the ids found."""
+    effort = point["effort"]
+    if peer.native_batch:
+        start = time.perf_counter()
+        ids = peer.search(queries, k, effort)
+        point["qps_batch"] = max(point["qps_batch"], len(queries) / (time.perf_counter() - start))
+    else:
+        ids = None
+    found = []
+    seconds = time_calls(lambda query: found.append(peer.search(query, k, effort)), queries)
+    if 1 / seconds.mean() > point["qps_single"]:
+        point["qps_single"] = float(1 / seconds.mean())
         for percent in (50, 99):
             point[f"p{percent}_us"] = float(np.percentile(seconds, percent)) * 1e6
     point["qps"] = max(point["qps_batch"], point["qps_single"])
+    return np.concatenate(found) if ids is None else ids
 
 
-def build(engine, data, arguments):
-    vectors = data.rows()
-    data.train = None  # the rows as stored are not the engine's memory
-    start = time.perf_counter()
-    engine.build(vectors, arguments.threads)
-    seconds = time.perf_counter() - start
-    engine.save(arguments.index)
-    return {"build_seconds": seconds, "threads": arguments.threads}
+def measure_effort(peer, data, queries, k, effort):
+    point = {"effort": effort, "recall": 0.0, "qps_batch": 0.0, "qps_single": 0.0}
+    peer.search(queries[:1], k, effort)
+    ids = measure_pass(peer, queries, k, point)
+    point["recall"] = data.recall(np.asarray(ids), k)
+    return point
 
 
-def evaluate(engine, data, arguments):
-    engine.load(arguments.index)
-    queries = data.queries()
+def sweep(peer, data, queries, k):
+    """Every chain of efforts, until its recall is enough, no longer grows, or takes too long."""
     points = []
-    for effort in EFFORTS:
-        points.append(measure_recall(engine, data, queries, effort, arguments.k))
-        if points[-1]["recall"] >= ENOUGH:
-            break
-    for _ in range(PASSES):  # the outer loop, as in annex eval: a disturbance hits one pass of each
+    for chain in peer.chains(k):
+        recalls = []
+        for effort in chain:
+            point = measure_effort(peer, data, queries, k, effort)
+            points.append(point)
+            recalls.append(point["recall"])
+            stalls = len(recalls) > 3 and recalls[-1] - recalls[-4] < LEAST_GAIN
+            if recalls[-1] >= ENOUGH or stalls or len(queries) / point["qps"] > SLOW_PASS_S:
+                break
+    return points
+
+
+def measure_listed(peer, data, queries, k, efforts):
+    points = [measure_effort(peer, data, queries, k, effort) for effort in efforts]
+    for _ in range(PASSES - 1):  # the outer loop: a disturbance hits one pass of each
         for point in points:
-            measure_speed(engine, queries, point, arguments.k)
-    exact = engine.exact_qps(queries, arguments.k) if hasattr(engine, "exact_qps") else None
-    return {"k": arguments.k, "threads": 1, "exact_qps": exact, "points": points}
+            measure_pass(peer, queries, k, point)
+    return points
+
+
+def build(peer, data, arguments):
+    rows = data.rows()
+    data.train = None  # the rows as stored are not the engine's memory
+    folder = pathlib.Path(arguments.index)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    peer.build(rows, arguments.threads)
+    peer.save(folder)
+    return {"build_seconds": time.perf_counter() - start, "threads": arguments.threads}
+
+
+def measure_exact(peer, data, k):
+    """Queries per second of the library's exact search, where it has one; one query per call."""
+    if not hasattr(peer, "exact"):
+        return None
+    search = peer.exact(data.rows())
+    seconds = time_calls(lambda query: search(query, k), data.queries()[:EXACT_QUERIES])
+    return float(1 / seconds.mean())
+
+
+def evaluate(peer, data, arguments):
+    peer.load(arguments.index, data.rows())
+    queries = data.queries()
+    efforts = json.loads(arguments.efforts)
+    points = {}
+    for k in arguments.k.split(","):
+        given = efforts.get(k)
+        points[k] = (measure_listed(peer, data, queries, int(k), given) if given
+                     else sweep(peer, data, queries, int(k)))
+    return {"threads": 1, "exact_qps": None if efforts else measure_exact(peer, data, 10),
+            "points": points}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name in ("build", "eval"):
+        action = actions.add_parser(name)
+        action.add_argument("peer", choices=PEERS)
+        action.add_argument("setting")
+        action.add_argument("set")
+        action.add_argument("index")
+        action.add_argument("--threads", type=int, default=2, help="for the build")
+        action.add_argument("--k", default="10")
+        action.add_argument("--efforts", default="{}", help='JSON: {"10": [40, 80]}')
+    actions.add_parser("version").add_argument("peer", choices=PEERS)
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("build", "eval"))
-    parser.add_argument("engine", choices=ENGINES)
-    parser.add_argument("set")
-    parser.add_argument("index")
-    parser.add_argument("--threads", type=int, default=2, help="for the build")
-    parser.add_argument("--k", type=int, default=10)
-    arguments = parser.parse_args()
-    data = Dataset(arguments.set)
-    engine = ENGINES[arguments.engine](data.metric, data.test.shape[1])
-    action = build if arguments.action == "build" else evaluate
-    print(json.dumps(action(engine, data, arguments)))
+    arguments = parse_arguments()
+    answers = os.fdopen(os.dup(1), "w")  # this program's own
+    os.dup2(2, 1)
+    kind = PEERS[arguments.peer]
+    if arguments.action == "version":
+        answer = {"version": importlib.metadata.version(kind.package)}
+    else:
+        data = Dataset(arguments.set)
+        peer = kind(data.metric, data.test.shape[1], arguments.setting)
+        answer = (build if arguments.action == "build" else evaluate)(peer, data, arguments)
+    print(json.dumps(answer), file=answers, flush=True)
+    sys.stderr.flush()
+    os._exit(0)  # some libraries crash while they are unloaded
 
 
 if __name__ == "__main__":

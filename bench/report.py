@@ -1,12 +1,23 @@
-"""What the measurements say: Pareto fronts, speed at a recall, ratios, the table.
+"""What the measurements say: Pareto fronts, speed at a recall, ratios, tables.
 
-Knows nothing of how points were measured; a point is a dict with at least `recall` and `qps`.
+Knows nothing of how points were measured; a point is a dict with at least `effort`, `recall` and
+`qps`. A result is what bench/ann.py writes for one set. As a program it sums results up:
+
+    report.py RESULT.json... --save docs/bench      tables, drawings and one small JSON
 """
 
+import argparse
+import json
 import math
+import pathlib
 
 RECALLS = (0.90, 0.95, 0.99)
+AT_MANY = 0.95  # the recall that is reported for more than ten neighbours
 BUSY = 0.95  # an engine on one thread that had less of a core than this was held up by others
+BESIDE = 2  # points of the front on each side of a recall that are measured again
+
+
+# ---- fronts --------------------------------------------------------------------------------------
 
 
 def merge_points(rounds):
@@ -14,14 +25,14 @@ def merge_points(rounds):
     merged = {}
     for points in rounds:
         for point in points:
-            known = merged.setdefault(point["effort"], dict(point))
+            known = merged.setdefault(json.dumps(point["effort"]), dict(point))
             known["recall"] = min(known["recall"], point["recall"])
             for key in ("qps", "qps_batch", "qps_single"):
                 if key in point:
                     known[key] = max(known[key], point[key])
             for key in ("p50_us", "p99_us"):
                 known[key] = min(known[key], point[key])
-    return [merged[effort] for effort in sorted(merged)]
+    return list(merged.values())
 
 
 def pareto_front(points):
@@ -31,6 +42,17 @@ def pareto_front(points):
         if not front or point["qps"] > front[-1]["qps"]:
             front.append(point)
     return front[::-1]
+
+
+def deciding_efforts(points):
+    """The efforts of the front near the recalls reported: what further rounds need to repeat."""
+    front = pareto_front(points)
+    chosen = []
+    for recall in RECALLS:
+        above = next((i for i, point in enumerate(front) if point["recall"] >= recall), len(front))
+        near = front[max(0, above - BESIDE) : above + BESIDE]
+        chosen += [point["effort"] for point in near if point["effort"] not in chosen]
+    return chosen
 
 
 def qps_at(points, recall):
@@ -54,67 +76,200 @@ def ratio(mine, other):
     return mine / other if mine and other else None
 
 
-def ratios(engines, recalls=RECALLS):
-    """Annex divided by each peer: speed at the recalls, and how many times faster it builds."""
-    mine = engines.get("annex")
-    if not mine:
-        return {}
+def geometric_mean(values):
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+
+
+def targets(result):
+    """The (k, recall) pairs reported for a set."""
+    first, *others = result["ks"]
+    return [(first, recall) for recall in RECALLS] + [(k, AT_MANY) for k in others]
+
+
+def speeds(result):
+    """Queries per second of each engine at each target."""
+    return {name: [qps_at(engine["points"][str(k)], recall) for k, recall in targets(result)]
+            for name, engine in result["engines"].items()}
+
+
+def ratios(result):
+    """Annex divided by each peer setting at each target, and how many times faster it builds."""
+    found, engines = speeds(result), result["engines"]
     answer = {}
-    for name, peer in engines.items():
+    for name in found:
         if name == "annex":
             continue
-        answer[name] = {str(r): ratio(qps_at(mine["points"], r), qps_at(peer["points"], r))
-                        for r in recalls}
-        if mine["build"]["fresh"] and peer["build"]["fresh"]:
-            for key in ("wall_seconds", "cpu_seconds"):
-                answer[name][f"build_{key}"] = ratio(peer["build"][key], mine["build"][key])
+        mine, peer = engines["annex"]["build"], engines[name]["build"]
+        answer[name] = {
+            "qps": [ratio(a, b) for a, b in zip(found["annex"], found[name])],
+            "build_cpu": ratio(peer["cpu_seconds"], mine["cpu_seconds"]),
+            "build_wall": ratio(peer["wall_seconds"], mine["wall_seconds"])
+            if peer["fresh"] and mine["fresh"] else None,
+        }
     return answer
+
+
+def best_peers(result):
+    """At each target the fastest peer setting and its speed."""
+    found = speeds(result)
+    best = []
+    for i in range(len(targets(result))):
+        reached = [(line[i], name) for name, line in found.items() if name != "annex" and line[i]]
+        best.append(max(reached) if reached else (None, None))
+    return best
+
+
+# ---- one set -------------------------------------------------------------------------------------
 
 
 def cell(value, form, width):
     return format("-" if value is None else format(value, form), f">{width}")
 
 
-def table(result):
-    """The result of one set as text that fits 100 columns."""
-    data = result["set"]
-    engines = result["engines"]
-    lines = [
+def header(result):
+    data, machine = result["set"], result["machine"]
+    wanted = targets(result)
+    n = len(wanted)
+    return [
         f"{data['name']}: {data['rows']:,} x {data['dimension']}, {data['metric']}, "
-        f"{data['queries']:,} queries, k {result['k']}, one thread, "
-        f"best of {result['rounds']} rounds",
-        f"{result['machine']['cpu']}, {result['machine']['cores']} cores, "
-        f"load {result['machine']['load_before']:.1f} before, peers "
-        f"{'with' if result['peers_with_huge_pages'] else 'without'} 2 MB pages",
+        f"{data['queries']:,} queries, one thread, best of {result['rounds']} rounds",
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']:.1f} before, "
+        f"peers {'with' if result['peers_with_huge_pages'] else 'without'} 2 MB pages",
         "",
-        f"{'':<20}{'queries per second at recall':>30}{'build':>9}{'':>9}"
-        f"{'peak memory':>14}{'index':>8}{'exact':>9}",
-        f"{'':<20}" + "".join(f"{r:>10.2f}" for r in RECALLS)
-        + f"{'wall s':>9}{'cpu s':>9}{'MB':>8}{'/raw':>6}{'MB':>8}{'q/s':>9}",
+        f"{'':<22}{'queries/s at recall@k':>{7 * n}}{'build':>14}{'peak':>7}{'files':>6}"
+        f"{'annex / it':>{5 * n + 2}}",
+        f"{'':<22}" + "".join(f"{recall:.2f}@{k}"[1:].rjust(7) for k, recall in wanted)
+        + f"{'wall s':>8}{'cpu s':>6}{'MB':>7}{'MB':>6}"
+        + "  " + "".join(f"{recall:.2f}"[1:].rjust(5) for _, recall in wanted),
     ]
-    for engine in engines.values():
-        build = engine["build"]
-        lines.append(
-            f"{engine['label'][:20]:<20}"
-            + "".join(cell(qps_at(engine["points"], r), ",.0f", 10) for r in RECALLS)
-            + cell(build["wall_seconds"], ".1f", 9)
-            + cell(build["cpu_seconds"], ".1f", 9)
-            + cell(build["peak_bytes"] / 1e6, ",.0f", 8)
-            + cell(build["peak_bytes"] / data["raw_bytes"], ".1f", 6)
-            + cell(build["index_bytes"] / 1e6, ",.0f", 8)
-            + cell(engine["exact_qps"], ",.0f", 9)
-        )
-    for name, ratio_of in ratios(engines).items():
-        lines.append(
-            f"{'annex / ' + name:<20}"
-            + "".join(cell(ratio_of[str(r)], ".2f", 10) for r in RECALLS)
-            + cell(ratio_of.get("build_wall_seconds"), ".2f", 9)
-            + cell(ratio_of.get("build_cpu_seconds"), ".2f", 9)
-        )
+
+
+def engine_line(label, qps, build, divided):
+    note = "" if build["fresh"] else "*"
+    return (f"{label[:22]:<22}"
+            + "".join(cell(value, ",.0f", 7) for value in qps)
+            + cell(build["wall_seconds"], ".0f", 8 - len(note)) + note
+            + cell(build["cpu_seconds"], ".0f", 6)
+            + cell(build["peak_bytes"] / 1e6, ",.0f", 7)
+            + cell(build["index_bytes"] / 1e6, ",.0f", 6)
+            + "  " + "".join(cell(value, ".2f", 5) for value in divided))
+
+
+def table(result):
+    """The result of one set as text, 100 columns for k = 10 and 100."""
+    found, divided = speeds(result), ratios(result)
+    lines = header(result)
+    for name, engine in result["engines"].items():
+        mine = name == "annex"
+        lines.append(engine_line(engine["label"] if mine else name, found[name], engine["build"],
+                                 [] if mine else divided[name]["qps"]))
+    best = best_peers(result)
+    names = ", ".join(dict.fromkeys(name for _, name in best if name))
+    width = 22 + 7 * len(best) + 27
+    lines.append(f"best peers: {names}"[: width - 1].ljust(width)
+                 + "  " + "".join(cell(ratio(a, b), ".2f", 5)
+                                  for a, (b, _) in zip(found["annex"], best)))
+    lines += remarks(result)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def remarks(result):
+    engines = result["engines"]
+    lines = []
+    for name, engine in engines.items():
+        if engine.get("exact_qps"):
+            lines.append(f"{name}: exact search, one query per call: {engine['exact_qps']:,.0f}/s")
     if not all(engine["build"]["fresh"] for engine in engines.values()):
-        lines.append("Some builds were measured in an earlier run; their ratio needs --fresh.")
+        lines.append("* built in an earlier run: no ratio of times; --fresh builds again")
+    for name, reason in result["missing"].items():
+        lines.append(f"left out: {name}: {reason}"[:100])
     starved = [name for name, engine in engines.items() if engine["core_share"] < BUSY]
     if starved:
-        lines.append(f"NOT COMPARABLE: the machine was busy; {', '.join(starved)} had a core for "
-                     f"less than {BUSY:.0%} of the time in every round.")
+        lines.append(f"NOT COMPARABLE: other programs took the processor from {', '.join(starved)}")
+    return lines
+
+
+# ---- all sets ------------------------------------------------------------------------------------
+
+
+def summary(results):
+    """Annex divided by each peer over all sets: worst and geometric mean, as Markdown."""
+    wanted = targets(results[0])
+    by_peer, won = {}, {}
+    for result in results:
+        for name, line in ratios(result).items():
+            for i, value in enumerate(line["qps"]):
+                by_peer.setdefault(name, [[] for _ in wanted])[i] += [value] if value else []
+        found = speeds(result)
+        for i, (qps, _) in enumerate(best_peers(result)):
+            value = ratio(found["annex"][i], qps)
+            won.setdefault("**best peer**", [[] for _ in wanted])[i] += [value] if value else []
+    titles = [f"{recall:.2f}, k {k}" for k, recall in wanted]
+    lines = ["| annex / peer | " + " | ".join(titles) + " |", "| --- |" + " --- |" * len(wanted)]
+    for name, columns in {**won, **by_peer}.items():
+        cells = [f"{min(c):.2f} / {geometric_mean(c):.2f} ({len(c)})" if c else "–"
+                 for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def losses(results):
+    """Every place where a peer is faster than Annex, or reaches a recall that Annex does not."""
+    lines = []
+    for result in results:
+        found = speeds(result)
+        for i, (k, recall) in enumerate(targets(result)):
+            mine = found["annex"][i]
+            for name, line in found.items():
+                if name != "annex" and line[i] and line[i] > (mine or 0):
+                    lines.append(f"- {result['set']['name']}, recall {recall:.2f}, k {k}: {name} "
+                                 f"{line[i]:,.0f}/s, annex {f'{mine:,.0f}/s' if mine else 'never'}")
+    return "\n".join(lines) or "Nowhere in this run."
+
+
+def shortened(result):
+    """A result without what a reader of the repository does not need: the fronts stay."""
+    engines = {}
+    for name, engine in result["engines"].items():
+        fronts = {}
+        for k, points in engine["points"].items():
+            fronts[k] = [{key: round(value, 4) if isinstance(value, float) else value
+                          for key, value in point.items()
+                          if key in ("effort", "recall", "qps", "p50_us", "p99_us")}
+                         for point in pareto_front(points)]
+        engines[name] = {**engine, "points": fronts}
+    return {**result, "engines": engines}
+
+
+def write_report(results, folder):
+    import plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = ["# Results", "", f"Measured {results[0]['date'][:10]}; `README.md` tells how.", "",
+             "## All sets", "",
+             "How many times as many queries per second as a peer Annex answers, at a recall: "
+             "worst set / geometric mean (sets where both reach it).", "", summary(results), "",
+             "## Where a peer is ahead", "", losses(results), ""]
+    for result in results:
+        name = result["set"]["name"]
+        parts += [f"## {name}", "", "```text", table(result), "```", ""]
+        for k in result["ks"]:
+            (folder / f"{name}-k{k}.svg").write_text(plot.draw(result, k))
+            parts += [f"![{name}, k = {k}]({name}-k{k}.svg)", ""]
+    (folder / "RESULTS.md").write_text("\n".join(parts))
+    packed = json.dumps([shortened(result) for result in results], separators=(",", ":"))
+    (folder / "results.json").write_text(packed.replace('{"label"', '\n{"label"') + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench/run report", description="Sum up results.")
+    parser.add_argument("results", nargs="+", type=pathlib.Path)
+    parser.add_argument("--save", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    results = [json.loads(path.read_text()) for path in arguments.results]
+    write_report(results, arguments.save)
+    print(summary(results))
+
+
+if __name__ == "__main__":
+    main()
