@@ -1,9 +1,8 @@
 /*
  * change.c - inserting, updating and deleting rows of an open index.
  *
- * A new row gets the slot behind the last one. A deleted row keeps its slot as a tombstone that
- * walks pass through; the rows that pointed at it are linked to the rows behind it (after Xu et
- * al., IP-DiskANN, 2025), so that recall does not sink until annex_index_save leaves it out.
+ * A new row gets the slot behind the last one. A deleted row keeps its slot until annex_index_save
+ * leaves it out; mend.c takes it out of the graph.
  *
  * Invariants
  *   1. A batch is checked as a whole and memory for it reserved before anything changes; after that
@@ -100,127 +99,6 @@ static annex_status check_keys(const annex_index *index, const annex_batch *batc
     return status;
 }
 
-/* ---- edges -----------------------------------------------------------------------------------*/
-
-static uint32_t *row_of(const annex_index *index, uint32_t slot)
-{
-    return index->owned->neighbours + (size_t)slot * index->header.degree;
-}
-
-static uint32_t count_edges(const annex_index *index, const uint32_t *row)
-{
-    uint32_t n = 0;
-    while (n < index->header.degree && row[n] < index->slots) {
-        n++;
-    }
-    return n;
-}
-
-static bool has_edge(const annex_index *index, uint32_t from, uint32_t to)
-{
-    const uint32_t *row = row_of(index, from);
-    for (uint32_t i = 0; i < count_edges(index, row); i++) {
-        if (row[i] == to) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether a row is pointed at by one of its own neighbours other than `except`. */
-static bool has_other_edge(const annex_index *index, uint32_t slot, uint32_t except)
-{
-    const uint32_t *row = row_of(index, slot);
-    for (uint32_t i = 0; i < count_edges(index, row); i++) {
-        if (row[i] != except && has_edge(index, row[i], slot)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Pruning may have refused every edge to a new row: one has to stay, or it is never found. */
-static void ensure_edge(annex_index *index, uint32_t slot)
-{
-    const uint32_t *own = row_of(index, slot);
-    uint32_t n = count_edges(index, own);
-    for (uint32_t i = 0; i < n; i++) {
-        if (has_edge(index, own[i], slot)) {
-            return;
-        }
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t *row = row_of(index, own[i]), edges = count_edges(index, row);
-        if (edges < index->header.degree) {
-            row[edges] = slot;
-            return;
-        }
-        for (uint32_t j = edges; j-- > 0;) {
-            if (has_other_edge(index, row[j], own[i])) {
-                row[j] = slot;
-                return;
-            }
-        }
-    }
-    row_of(index, own[0])[index->header.degree - 1] = slot;
-}
-
-/* Walks start at the slot: nothing alive that could lead to it was met. */
-static void add_entry(annex_index *index, uint32_t slot)
-{
-    uint32_t *entries = index->owned->entries, i = index->graph.n_entries;
-    if (i < GRAPH_MAX_ENTRIES) {
-        entries[index->graph.n_entries++] = slot;
-        return;
-    }
-    while (--i > 0 && index_is_live(index, entries[i])) {
-    }
-    entries[i] = slot;
-}
-
-/* Puts the slot into the ring of a row with the same code, which the walk of its insertion met. */
-static bool join_twins(annex_index *index, uint32_t slot)
-{
-    enum { AMONG = 8 }; /* twins have the lowest score, but not alone */
-    struct owned *owned = index->owned;
-    const struct walk *walk = &owned->linker.walk;
-    size_t row_bytes = index->codec.row_bytes;
-    for (uint32_t i = 0; i < MIN(walk->size, AMONG); i++) {
-        uint32_t met = walk_id(walk->pool[i]);
-        if (memcmp(index_code(index, met), index_code(index, slot), row_bytes) == 0) {
-            owned->same[slot] = owned->same[met];
-            owned->same[met] = slot;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The slots take part in walks only from here on: `graph.slots` grows last. */
-static void link_slot(annex_index *index, uint32_t slot)
-{
-    struct owned *owned = index->owned;
-    struct linker *linker = &owned->linker;
-    uint32_t *row = row_of(index, slot), own[GRAPH_MAX_DEGREE];
-    owned->same[slot] = slot;
-    linker_insert(linker, slot, row);
-    index->graph.slots = index->slots = slot + 1;
-    if (join_twins(index, slot)) { /* found through the one that is linked */
-        memset(row, 0xff, index->header.degree * 4);
-        return;
-    }
-    uint32_t n = count_edges(index, row);
-    if (n == 0) {
-        add_entry(index, slot);
-        return;
-    }
-    memcpy(own, row, n * sizeof *own);
-    for (uint32_t i = 0; i < n; i++) {
-        linker_add_reverse(linker, own[i], &slot, 1, row_of(index, own[i]));
-    }
-    ensure_edge(index, slot);
-}
-
 /* ---- one row ---------------------------------------------------------------------------------*/
 
 /* Rows that are no bytes end the losslessness of codes: the vectors have to be kept from now on. */
@@ -293,7 +171,7 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
     }
     bitmap_clear(owned->dead, slot);
     if (index->header.family == ANNEX_GRAPH) {
-        link_slot(index, slot);
+        mend_insert(index, slot);
     } else {
         index->graph.slots = index->slots = slot + 1;
     }
@@ -301,68 +179,12 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
     index->live++;
 }
 
-/* Gives `row`, which points at a deleted slot, the rows behind that slot to choose from. */
-static void bridge(annex_index *index, uint32_t from, uint32_t slot)
-{
-    struct linker *linker = &index->owned->linker;
-    uint32_t *row = row_of(index, from);
-    const uint32_t *behind = row_of(index, slot);
-    uint32_t ids[2 * GRAPH_MAX_DEGREE], n = 0;
-    float scores[2 * GRAPH_MAX_DEGREE];
-    for (uint32_t i = 0; i < count_edges(index, row); i++) {
-        if (row[i] != slot) {
-            ids[n++] = row[i];
-        }
-    }
-    uint32_t kept = n;
-    for (uint32_t i = 0; i < count_edges(index, behind); i++) {
-        bool known = behind[i] == from || !index_is_live(index, behind[i]);
-        for (uint32_t j = 0; j < kept && !known; j++) {
-            known = ids[j] == behind[i];
-        }
-        if (!known) {
-            ids[n++] = behind[i];
-        }
-    }
-    codec_query_set_row(&linker->row, index_code(index, from));
-    codec_score(&linker->row, index->graph.rows, ids, n, scores);
-    linker_choose(linker, ids, scores, n, row);
-}
-
-/* The member of a ring that has edges; *alive when any of its members is. */
-static uint32_t linked_twin(const annex_index *index, uint32_t slot, bool *alive)
-{
-    uint32_t linked = slot, twin = slot;
-    *alive = false;
-    do {
-        *alive = *alive || index_is_live(index, twin);
-        linked = row_of(index, twin)[0] < index->slots ? twin : linked;
-        twin = index->owned->same[twin];
-    } while (twin != slot);
-    return linked;
-}
-
 static void delete_slot(annex_index *index, uint32_t slot)
 {
-    struct owned *owned = index->owned;
-    bitmap_set(owned->dead, slot);
+    bitmap_set(index->owned->dead, slot);
     index->live--;
-    if (index->header.family != ANNEX_GRAPH) {
-        return;
-    }
-    bool alive;
-    slot = linked_twin(index, slot, &alive);
-    if (alive) {
-        return; /* twins are found through the ring, whoever of it is dead */
-    }
-    struct linker *linker = &owned->linker;
-    codec_query_set_row(&linker->row, index_code(index, slot));
-    graph_walk(&index->graph, &linker->row, linker->options.effort, &linker->walk);
-    for (uint32_t i = 0; i < linker->walk.size; i++) {
-        uint32_t from = walk_id(linker->walk.pool[i]);
-        if (from != slot && index_is_live(index, from) && has_edge(index, from, slot)) {
-            bridge(index, from, slot);
-        }
+    if (index->header.family == ANNEX_GRAPH) {
+        mend_delete(index, slot);
     }
 }
 
@@ -396,6 +218,9 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
         if (add) {
             size_t bytes = codec_vector_bytes(&index->codec);
             add_row(index, key, (const char *)batch->vectors + i * bytes, unit);
+        }
+        if (index->header.family == ANNEX_GRAPH) {
+            mend_some(index);
         }
         pthread_rwlock_unlock(&index->lock); /* readers wait for one row at most */
         index_begin_write(index);

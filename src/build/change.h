@@ -1,5 +1,5 @@
 /*
- * change.h - the memory of an index that is changed: between thaw.c, change.c and save.c.
+ * change.h - the memory of an index that is changed: between thaw.c, change.c, mend.c and save.c.
  *
  * The first change copies all arrays out of the image (thaw); from then on the index points into a
  * `struct owned`, which is replaced by a larger one when it is full.
@@ -8,6 +8,9 @@
 #define ANNEX_CHANGE_H
 
 #include "build/build.h"
+#include "build/paths.h"
+
+enum { MEND_NEAR = 2 * GRAPH_MAX_DEGREE }; /* rows that are looked at around a deleted one */
 
 struct owned {
     uint32_t capacity;     /* slots there is room for */
@@ -15,16 +18,22 @@ struct owned {
     uint8_t *codes;        /* [capacity x row_bytes] */
     float *errors;         /* [capacity] */
     uint8_t *raw;          /* [capacity x vector_bytes], by slot */
-    uint32_t *same;        /* [capacity] rings; graphs only */
-    uint32_t *neighbours;  /* [capacity x degree] */
     int64_t *keys;         /* [capacity] */
     char *key_bytes;       /* [key_capacity] */
     uint32_t *key_hash;    /* [hash_size] */
     uint64_t hash_size;    /* power of two, >= 2 x capacity */
     uint64_t *dead;        /* bitmap [capacity] */
     float *center;         /* [dimension] */
+    /* Graphs only: */
+    uint32_t *neighbours; /* [capacity x degree] */
+    uint32_t *same;       /* [capacity] rings */
+    uint32_t *before;     /* [capacity] the same rings, backwards */
+    uint64_t *gone;       /* bitmap [capacity]: dead rows that are in no ring of living ones */
     uint32_t entries[GRAPH_MAX_ENTRIES];
-    struct linker linker; /* graphs only */
+    struct paths paths;
+    uint32_t sweep_at, sweep_left; /* the row swept last, and how many are left to sweep */
+    struct linker linker;
+    walk_item *pairs; /* [degree x MEND_NEAR] */
 };
 
 /*
@@ -34,5 +43,16 @@ struct owned {
 annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error);
 /* Enters a slot into the key hash. */
 void thaw_hash(struct owned *owned, struct key_view key, uint32_t slot);
+
+/* ---- mend.c: the graph -----------------------------------------------------------------------*/
+
+/* Finds parents and rings of a graph that was copied from a file. */
+annex_status mend_start(annex_index *index, struct owned *owned, annex_error *error);
+/* Links a row that has its code; the slot is the one behind the last. */
+void mend_insert(annex_index *index, uint32_t slot);
+/* Takes a row out that was just marked dead. */
+void mend_delete(annex_index *index, uint32_t slot);
+/* A step of the sweep, if there is something to sweep; after every change. */
+void mend_some(annex_index *index);
 
 #endif

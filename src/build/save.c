@@ -1,8 +1,9 @@
 /*
  * save.c - annex_index_save: writes a changed index as a fresh image, without its deleted rows.
  *
- * Live slots move together, keeping their order. An edge to a deleted row is replaced by that row's
- * own edges; a deleted row that stood for living twins hands its place in the graph to one of them.
+ * The sweep (mend.c) comes first: then no edge leads to a row that is left out. Live slots move
+ * together, keeping their order; a deleted row that stood for living twins hands its place in the
+ * graph to one of them.
  */
 #include <stdlib.h>
 
@@ -127,50 +128,30 @@ static annex_status copy_rows(struct save *save, annex_error *error)
 
 /* ---- edges -----------------------------------------------------------------------------------*/
 
-enum { MAX_GATHERED = 4 * GRAPH_MAX_DEGREE };
-
-static uint32_t gather(uint32_t *ids, uint32_t n, uint32_t id, uint32_t self)
+/* The neighbours of what was `slot`, now `self`: after the sweep none of them is gone. */
+static void copy_edges(struct save *save, uint32_t slot, uint32_t self)
 {
-    if (id == SAVE_GONE || id == self || n == MAX_GATHERED) {
-        return n;
+    const annex_index *index = save->index;
+    uint32_t degree = index->header.degree, n = 0;
+    const uint32_t *row = index->graph.neighbours + (size_t)slot * degree;
+    uint32_t *to = save->neighbours + (size_t)self * degree;
+    for (uint32_t i = 0; i < degree && row[i] < index->slots; i++) {
+        uint32_t id = save->moved[row[i]];
+        if (id != SAVE_GONE && id != self) {
+            to[n++] = id;
+        }
     }
+}
+
+static uint32_t add_entry(uint32_t *entries, uint32_t n, uint32_t entry)
+{
     for (uint32_t i = 0; i < n; i++) {
-        if (ids[i] == id) {
+        if (entries[i] == entry) {
             return n;
         }
     }
-    ids[n] = id;
+    entries[n] = entry;
     return n + 1;
-}
-
-/* The new neighbours of what was `slot`, now `self`: its own, and those behind deleted ones. */
-static void copy_edges(struct save *save, struct linker *linker, uint32_t slot, uint32_t self)
-{
-    const annex_index *index = save->index;
-    uint32_t degree = index->header.degree, ids[MAX_GATHERED], n = 0;
-    float scores[MAX_GATHERED];
-    const uint32_t *row = index->graph.neighbours + (size_t)slot * degree;
-    bool lost = false;
-    for (uint32_t i = 0; i < degree && row[i] < index->slots; i++) {
-        n = gather(ids, n, save->moved[row[i]], self);
-        lost = lost || save->moved[row[i]] == SAVE_GONE;
-    }
-    for (uint32_t i = 0; lost && i < degree && row[i] < index->slots; i++) {
-        const uint32_t *behind = index->graph.neighbours + (size_t)row[i] * degree;
-        for (uint32_t j = 0; save->moved[row[i]] == SAVE_GONE && j < degree; j++) {
-            if (behind[j] < index->slots) {
-                n = gather(ids, n, save->moved[behind[j]], self);
-            }
-        }
-    }
-    uint32_t *to = save->neighbours + (size_t)self * degree;
-    if (!lost) {
-        memcpy(to, ids, n * sizeof *ids);
-        return;
-    }
-    codec_query_set_row(&linker->row, save->codes + (size_t)self * index->codec.row_bytes);
-    codec_score(&linker->row, save->codes, ids, n, scores);
-    linker_choose(linker, ids, scores, n, to);
 }
 
 static void copy_entries(struct save *save)
@@ -178,15 +159,15 @@ static void copy_entries(struct save *save)
     const struct graph *graph = &save->index->graph;
     for (uint32_t i = 0; i < graph->n_entries; i++) {
         uint32_t entry = save->moved[MIN(graph->entries[i], graph->slots - 1)];
-        save->n_entries = entry == SAVE_GONE
-                              ? save->n_entries
-                              : gather(save->entries, save->n_entries, entry, SAVE_GONE);
+        if (entry != SAVE_GONE) {
+            save->n_entries = add_entry(save->entries, save->n_entries, entry);
+        }
     }
     /* From all over the index: rows with near numbers are near each other. */
     uint32_t wanted = MIN(save->n_linked, BUILD_ENTRIES);
     for (uint32_t i = 0; i < wanted && save->n_entries < wanted; i++) {
         uint32_t place = (uint32_t)((uint64_t)i * save->n_linked / wanted);
-        save->n_entries = gather(save->entries, save->n_entries, save->linked[place], SAVE_GONE);
+        save->n_entries = add_entry(save->entries, save->n_entries, save->linked[place]);
     }
 }
 
@@ -204,13 +185,10 @@ static annex_status copy_graph(struct save *save, annex_error *error)
                           .degree = options.degree,
                           .slots = save->n,
                           .entries = save->entries};
-    struct linker linker;
-    TRY(linker_new(env, &graph, &options, &linker, error));
     memset(save->neighbours, 0xff, (size_t)save->n * options.degree * 4);
     for (uint32_t i = 0; i < save->n_linked; i++) {
-        copy_edges(save, &linker, save->places[i], save->linked[i]);
+        copy_edges(save, save->places[i], save->linked[i]);
     }
-    linker_free(env, &linker);
     copy_entries(save);
     graph.n_entries = save->n_entries;
     return repair_reach(env, &graph, save->neighbours, &options, save->linked, save->n_linked,
@@ -299,10 +277,15 @@ cleanup:
     return status;
 }
 
-/* Reads only, so that searches go on; the caller is the one writer. */
+/* Searches go on beside all but the steps of the sweep; the caller is the one writer. */
 annex_status annex_index_save(annex_index *index, const char *path, annex_error *error)
 {
     struct save save = {.index = index};
+    while (index->owned && index->owned->sweep_left > 0) {
+        index_begin_write(index);
+        mend_some(index);
+        pthread_rwlock_unlock(&index->lock);
+    }
     index_begin_read(index);
     annex_status status = save_locked(&save, path, error);
     pthread_rwlock_unlock(&index->lock);

@@ -13,8 +13,12 @@ static void owned_free(const annex_index *index, struct owned *owned)
     memory_free(env, owned->codes, n, index->codec.row_bytes);
     memory_free(env, owned->errors, n, sizeof *owned->errors);
     memory_free(env, owned->raw, n, codec_vector_bytes(&index->codec));
-    memory_free(env, owned->same, n, sizeof *owned->same);
     memory_free(env, owned->neighbours, n, index->header.degree * 4);
+    memory_free(env, owned->same, n, sizeof *owned->same);
+    memory_free(env, owned->before, n, sizeof *owned->before);
+    memory_free(env, owned->gone, bitmap_words(n), sizeof *owned->gone);
+    memory_free(env, owned->paths.parent, n, sizeof *owned->paths.parent);
+    memory_free(env, owned->pairs, index->header.degree, MEND_NEAR * sizeof *owned->pairs);
     memory_free(env, owned->keys, n, sizeof *owned->keys);
     memory_free(env, owned->key_bytes, owned->key_capacity, 1);
     memory_free(env, owned->key_hash, owned->hash_size, sizeof *owned->key_hash);
@@ -135,6 +139,27 @@ static annex_status bound_rings(const annex_index *index, struct owned *owned, a
     return ANNEX_OK;
 }
 
+/* What no file holds: from the older memory, or found out. */
+static annex_status copy_paths(annex_index *index, struct owned *owned, annex_error *error)
+{
+    const annex_env *env = &index->env;
+    const struct owned *older = index->owned;
+    uint32_t n = index->slots, capacity = owned->capacity, words = (uint32_t)bitmap_words(n);
+    TRY(copy_array(env, words, (uint32_t)bitmap_words(capacity), older ? older->gone : NULL, 8,
+                   &owned->gone, error));
+    TRY(copy_array(env, n, capacity, older ? older->before : NULL, 4, &owned->before, error));
+    TRY(copy_array(env, n, capacity, older ? older->paths.parent : NULL, 4, &owned->paths.parent,
+                   error));
+    TRY(memory_new_raw(env, index->header.degree, MEND_NEAR * sizeof *owned->pairs, &owned->pairs,
+                       error));
+    owned->paths.neighbours = owned->neighbours;
+    owned->paths.degree = index->header.degree;
+    owned->paths.slots = n;
+    owned->sweep_at = older ? older->sweep_at : 0;
+    owned->sweep_left = older ? older->sweep_left : 0;
+    return older ? ANNEX_OK : mend_start(index, owned, error);
+}
+
 static annex_status copy_graph(annex_index *index, struct owned *owned, annex_error *error)
 {
     const annex_env *env = &index->env;
@@ -155,7 +180,8 @@ static annex_status copy_graph(annex_index *index, struct owned *owned, annex_er
     view.slots = capacity; /* the walk needs room for all of them */
     TRY(linker_new(env, &view, &options, &owned->linker, error));
     owned->linker.graph = &index->graph;
-    owned->linker.dead = owned->dead;
+    TRY(copy_paths(index, owned, error));
+    owned->linker.dead = owned->gone;
     return ANNEX_OK;
 }
 
