@@ -167,7 +167,8 @@ def build_all(engines, source, arguments):
 
 def take_turn(engine, mine, source, ks, first):
     efforts = {} if first else {
-        k: report.deciding_efforts(report.merge_points(mine["rounds"][k])) for k in ks}
+        k: report.deciding_efforts(report.merge_points(mine["rounds"][k]),
+                                   report.recalls_of(k, ks)) for k in ks}
     points, exact_qps, share, about = engine.evaluate(source, mine["index"], ks, efforts)
     for k in ks:
         mine["rounds"][k].append(points[k])
@@ -237,7 +238,7 @@ def describe_machine():
 
 
 def take_sample(source, rows):
-    """The first rows of a set with their own exact neighbours, for a trial."""
+    """The first rows of a set with their own exact neighbours and fewer queries, for a trial."""
     sample = WORK / "cache" / f"{source.stem}-first-{rows}.hdf5"
     if not sample.exists():
         run_measured([sys.executable, HERE / "dataset.py", source, "--first", rows, sample])
@@ -290,7 +291,7 @@ def parse_arguments():
                         "run, to compare")
     parser.add_argument("--build-limit", type=float, default=900, metavar="SECONDS",
                         help="a peer that builds longer is left out (900)")
-    parser.add_argument("--rows", type=int, help="the first rows of each set only: for a trial")
+    parser.add_argument("--rows", type=int, help="for a trial: the first rows of each set only, and 300 queries")
     parser.add_argument("--build-only", action="store_true", help="fill the cache of indexes")
     parser.add_argument("--huge-pages", action="store_true",
                         help="2 MB pages for the peers' memory too (Annex asks for its own)")

@@ -6,7 +6,7 @@ as stored, so that no engine's arithmetic, nor the file's own, decides what coun
 
     dataset.py SET.hdf5                     describe the set, as JSON
     dataset.py SET.hdf5 ANSWERS.json K      recall of what `annex search --query-file --json` said
-    dataset.py SET.hdf5 --first N OUT.hdf5  a set of its first N rows, to try things with
+    dataset.py SET.hdf5 --first N OUT.hdf5  a set of its first N rows and some queries, for trials
 """
 
 import json
@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 TIE = 1e-6  # relative slack: a row as near as the k-th true neighbour is a hit whatever its id
+SAMPLE_QUERIES = 300
 CHUNK = 500  # queries at a time, to bound the gathered doubles
 
 
@@ -100,7 +101,7 @@ def read_answers(path, k):
 def write_sample(data, rows, path):
     from make_sets import write_set
 
-    write_set(pathlib.Path(path), data.train[:rows], data.test, data.metric)
+    write_set(pathlib.Path(path), data.train[:rows], data.test[:SAMPLE_QUERIES], data.metric)
 
 
 def main():

@@ -19,7 +19,7 @@ import numpy as np
 SEED = 1
 WIDTHS = (10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800)
 WIDTHS += (1000, 1300, 1700, 2200, 3000)
-PROBES = (1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 180, 256)
+PROBES = (1, 2, 4, 6, 9, 13, 19, 28, 40, 60, 90, 130, 190, 280)
 
 
 class Peer:
@@ -88,7 +88,7 @@ class Faiss(Peer):
         "IVF1024,RaBitQfs": "IVF1024,RaBitQfs,RFlat",
         "IVF1024,SQ8": "IVF1024,SQ8",
     }
-    default = ("HNSW32", "IVF1024,PQfs", "IVF1024,RaBitQfs")
+    default = ("HNSW32", "IVF1024,PQfs")
 
     def build(self, rows, threads):
         import faiss
@@ -116,7 +116,7 @@ class Faiss(Peer):
     def chains(self, k):
         if self.setting.startswith("HNSW"):
             return super().chains(k)
-        rerank = (2, 6, 20) if self.setting.endswith("RFlat") else (1,)
+        rerank = (3, 10) if self.setting.endswith("RFlat") else (1,)
         return [[[probes, factor] for probes in PROBES] for factor in rerank]
 
     def search(self, queries, k, effort):
@@ -146,7 +146,7 @@ class Usearch(Peer):
     package = "usearch"
     note = "the wheel picks its kernels at run time"
     settings = {"f32": "f32", "f16": "f16", "i8": "i8"}
-    default = ("f32", "f16", "i8")
+    default = ("f32",)
 
     def scaled(self, vectors):
         return vectors / self.scale if self.setting == "i8" else vectors
@@ -203,7 +203,7 @@ class Scann(Peer):
         self.index = scann.scann_ops_pybind.load_searcher(str(folder))
 
     def chains(self, k):
-        return [[[leaves, factor * k] for leaves in PROBES[2:]] for factor in (3, 8, 20)]
+        return [[[leaves, factor * k] for leaves in PROBES[2:]] for factor in (3, 10)]
 
     def search(self, queries, k, effort):
         leaves, reorder = effort
@@ -222,7 +222,7 @@ class Svs(Peer):
     package = "scalable-vs"
     note = "the wheel picks its kernels at run time"
     settings = {"f32": None, "LVQ8": {"primary": 8}, "LVQ4x8": {"primary": 4, "residual": 8}}
-    default = ("f32", "LVQ8", "LVQ4x8")
+    default = ("LVQ8",)
 
     def build(self, rows, threads):
         import svs
@@ -262,7 +262,7 @@ class Glass(Peer):
     note = "wheel for AVX2; the file holds no vectors"
     settings = {"SQ8": (32, "SQ8U", "SQ8U"), "SQ4": (48, "SQ8U", "SQ4U"),
                 "FP16": (32, "FP16", "FP16")}
-    default = ("SQ8", "FP16")
+    default = ("SQ8",)
 
     def build(self, rows, threads):
         import glass

@@ -29,7 +29,7 @@ from engines import PEERS
 ENOUGH = 0.995  # efforts beyond this recall tell nothing that is asked here
 LEAST_GAIN = 0.0005  # of recall by three further efforts, else the chain of efforts has ended
 SLOW_PASS_S = 6.0  # a pass that takes longer is the last of its chain
-PASSES = 3  # as many as annex eval makes
+PASSES = 2  # of each kind, when efforts are given
 EXACT_QUERIES = 100
 
 

@@ -44,11 +44,11 @@ def pareto_front(points):
     return front[::-1]
 
 
-def deciding_efforts(points):
+def deciding_efforts(points, recalls=RECALLS):
     """The efforts of the front near the recalls reported: what further rounds need to repeat."""
     front = pareto_front(points)
     chosen = []
-    for recall in RECALLS:
+    for recall in recalls:
         above = next((i for i, point in enumerate(front) if point["recall"] >= recall), len(front))
         near = front[max(0, above - BESIDE) : above + BESIDE]
         chosen += [point["effort"] for point in near if point["effort"] not in chosen]
@@ -80,10 +80,14 @@ def geometric_mean(values):
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
 
+def recalls_of(k, ks):
+    """The recalls reported for k neighbours: all for the first k of a run, one for the others."""
+    return RECALLS if k == ks[0] else (AT_MANY,)
+
+
 def targets(result):
     """The (k, recall) pairs reported for a set."""
-    first, *others = result["ks"]
-    return [(first, recall) for recall in RECALLS] + [(k, AT_MANY) for k in others]
+    return [(k, recall) for k in result["ks"] for recall in recalls_of(k, result["ks"])]
 
 
 def speeds(result):
