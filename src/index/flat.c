@@ -32,29 +32,44 @@ static uint32_t block_slot(const struct block *block, size_t i)
 
 /* ---- which rows ------------------------------------------------------------------------------*/
 
-/* The rows of [first, end) that pass the filters. */
-static void block_gather(const struct flat *flat, uint32_t first, uint32_t end, struct block *block)
+/* The rows of a word of the bitmaps that pass them. */
+static uint64_t passing_word(const struct flat *flat, uint32_t word)
 {
-    const annex_index *index = flat->index;
+    uint64_t bits = flat->options->allowed ? flat->options->allowed[word] : UINT64_MAX;
+    return flat->index->dead ? bits & ~flat->index->dead[word] : bits;
+}
+
+/* Moves *first on to `end`, or behind as many rows that pass as a block has room for. */
+static void block_gather(const struct flat *flat, uint32_t *first, uint32_t end,
+                         struct block *block)
+{
     const annex_search_options *options = flat->options;
-    block->first = first;
-    block->n = end - first;
-    block->all = !options->allowed && !options->accept && !index->dead;
+    uint32_t slot = *first;
+    size_t n = 0;
+    block->first = slot;
+    block->all = !options->allowed && !options->accept && !flat->index->dead;
     if (block->all) {
+        *first = MIN(slot + FLAT_BLOCK, end);
+        block->n = *first - slot;
         return;
     }
-    size_t n = 0;
-    for (uint32_t slot = first; slot < end; slot++) {
-        if (options->allowed && slot % 64 == 0 && options->allowed[slot / 64] == 0) {
-            slot += 63;
+    while (slot < end && n + 64 <= FLAT_BLOCK) {
+        if (options->allowed && options->allowed[slot / 64] == 0) {
+            slot = MIN(slot - slot % 64 + 64, end); /* few pass: most words are empty */
             continue;
         }
-        if (filter_passes(index, options, slot)) {
-            block->ids[n++] = slot;
+        uint64_t bits = passing_word(flat, slot / 64) & UINT64_MAX << slot % 64;
+        uint32_t base = slot - slot % 64;
+        slot = MIN(base + 64, end);
+        bits &= UINT64_MAX >> (base + 64 - slot);
+        for (; bits; bits &= bits - 1) {
+            block->ids[n] = base + (uint32_t)__builtin_ctzll(bits);
+            n += !options->accept || filter_passes(flat->index, options, block->ids[n]);
         }
     }
-    block->all = n == block->n; /* mostly so: consecutive codes are read faster than named ones */
+    block->all = n == slot - *first; /* mostly so: codes in a row are read faster than named ones */
     block->n = n;
+    *first = slot;
 }
 
 /* ---- the scan --------------------------------------------------------------------------------*/
@@ -169,7 +184,7 @@ static annex_status scan_scores(const struct flat *flat, struct block *block, an
     return ANNEX_OK;
 }
 
-static annex_status scan_block(const struct flat *flat, uint32_t first, uint32_t end,
+static annex_status scan_block(const struct flat *flat, uint32_t *first, uint32_t end,
                                annex_error *error)
 {
     struct block block;
@@ -201,8 +216,8 @@ annex_status flat_scan(const struct flat *flat, uint32_t first, uint32_t end, an
 {
     const struct scratch *scratch = flat->scans[0].scratch;
     uint64_t poll_scores = flat->options->stop ? 1u << 14 : 1u << 16, scores = poll_scores;
-    for (; first < end && !scratch->cut; first += FLAT_BLOCK) {
-        TRY(scan_block(flat, first, MIN(first + FLAT_BLOCK, end), error));
+    while (first < end && !scratch->cut) {
+        TRY(scan_block(flat, &first, end, error));
         scores += FLAT_BLOCK * flat->n;
         if (scores >= poll_scores) {
             TRY(poll_scan(flat, error));

@@ -1,29 +1,14 @@
 /*
- * search.c - annex_index_search and annex_index_within: checks, the choice between walking the
- * graph and scanning, and the answer.
+ * search.c - annex_index_search and annex_index_within: checks, one query, many queries, and the
+ * answer.
  *
- * The choice compares rows to be scored: a scan scores every passing row in order, a walk about
- * ROWS_PER_STEP rows for each candidate in its window, at random and with more to do for each. When
- * a filter leaves few rows, a walk needs a window that grows as they get rarer. Whatever was
- * chosen, an answer with fewer than k rows is completed by a scan: min(k, passing rows) are always
- * found.
+ * plan.c chooses between walking the graph and scanning. Whatever was chosen, an answer with fewer
+ * than k rows is replaced by that of a scan: min(k, passing rows) are always found.
  */
 #include <math.h>
 
 #include "index/exact.h"
-
-enum {
-    ROWS_PER_STEP = 40,
-    SAMPLE = 128 /* rows asked to estimate how many an `accept` lets pass */
-};
-
-/* What a search does, decided once for all its queries. */
-struct plan {
-    annex_index *index;
-    const annex_search_options *options;
-    size_t k;
-    uint32_t window; /* of a walk; 0: scan */
-};
+#include "index/plan.h"
 
 /* ---- checks ----------------------------------------------------------------------------------*/
 
@@ -65,69 +50,6 @@ static annex_status check_options(const annex_search_options *options, annex_err
     return ANNEX_OK;
 }
 
-/* ---- planning --------------------------------------------------------------------------------*/
-
-static uint32_t effort_for(const annex_index *index, const annex_search_options *options)
-{
-    if (options->effort) {
-        return options->effort;
-    }
-    if (options->recall == 0) {
-        return index->header.default_effort ? index->header.default_effort : ANNEX_EFFORT_EXACT;
-    }
-    for (uint32_t i = 0; i < index->n_recall && options->recall < 1; i++) {
-        if (index->recall[i].recall >= (float)options->recall) {
-            return index->recall[i].effort;
-        }
-    }
-    return ANNEX_EFFORT_EXACT; /* more than the walk was measured to give */
-}
-
-/* How many rows pass the filters: counted for a bitmap, estimated for a function. */
-static uint64_t count_passing(const annex_index *index, const annex_search_options *options)
-{
-    uint64_t n = index->live;
-    if (options->allowed) {
-        n = 0;
-        for (size_t w = 0; w < bitmap_words(index->slots); w++) {
-            uint64_t word = options->allowed[w];
-            if (w == index->slots / 64) {
-                word &= (UINT64_C(1) << (index->slots % 64)) - 1;
-            }
-            n += (uint64_t)__builtin_popcountll(index->dead ? word & ~index->dead[w] : word);
-        }
-    }
-    if (options->accept && index->slots > SAMPLE) {
-        uint64_t passed = 0;
-        for (uint64_t i = 0; i < SAMPLE; i++) {
-            uint32_t slot = (uint32_t)(i * index->slots / SAMPLE);
-            passed += filter_passes(index, options, slot);
-        }
-        n = MIN(n, passed * index->slots / SAMPLE);
-    }
-    return n;
-}
-
-static uint32_t choose_window(const annex_index *index, const annex_search_options *options,
-                              size_t k)
-{
-    uint32_t effort = effort_for(index, options);
-    if (effort == ANNEX_EFFORT_EXACT || index->header.family != ANNEX_GRAPH || options->after) {
-        return 0;
-    }
-    uint64_t rows = count_passing(index, options);
-    if (rows == 0) {
-        return 0;
-    }
-    /* The recall table is for k = 10; more neighbours need a wider window for the same recall. */
-    size_t more = options->effort || k <= INDEX_CALIBRATED_K ? 0 : (k - INDEX_CALIBRATED_K) * 3 / 2;
-    double window = MAX((double)effort + (double)more, (double)k) * index->slots / (double)rows;
-    if (window * ROWS_PER_STEP >= (double)rows) {
-        return 0;
-    }
-    return (uint32_t)MIN(window, index->slots);
-}
-
 /* ---- one query -------------------------------------------------------------------------------*/
 
 enum { WALK_POLL_ROWS = 1 << 14 };
@@ -147,13 +69,18 @@ static uint32_t walk_check(void *context, struct walk *walk, uint32_t n)
     return n;
 }
 
-static annex_status walk_graph(struct scratch *scratch, uint32_t window, annex_error *error)
+static void walk_polls(struct scratch *scratch)
 {
     struct walk *walk = &scratch->walk;
     walk->check = walk_check;
     walk->check_context = scratch;
     walk->check_at = walk->scored + MIN(WALK_POLL_ROWS, scratch_room(scratch)) + 1;
-    graph_walk(&scratch->index->graph, &scratch->query, window, walk);
+}
+
+static annex_status walk_graph(struct scratch *scratch, uint32_t window, annex_error *error)
+{
+    walk_polls(scratch);
+    graph_walk(&scratch->index->graph, &scratch->query, window, &scratch->walk);
     return scratch_halt(scratch, error);
 }
 
@@ -181,23 +108,23 @@ static annex_status search_graph(const struct plan *plan, struct scratch *scratc
                                  annex_error *error)
 {
     annex_index *index = plan->index;
-    bool sure = scratch->query.exact && !plan->options->fetch;
-    for (uint32_t window = plan->window;;) {
-        size_t wanted = index_rerank(plan->k, window, sure);
-        uint32_t capacity = (uint32_t)MIN(MAX(window, wanted), index->slots);
-        size_t dropped;
+    bool sure = scratch->query.exact && !plan->options->fetch, found = true;
+    size_t wanted = index_rerank(plan->k, plan->window, sure), dropped;
+    if (plan->filtered) {
+        walk_polls(scratch);
+        TRY(filtered_walk(plan, scratch, wanted, &found, error));
+        TRY(scratch_halt(scratch, error));
+    } else {
+        uint32_t capacity = (uint32_t)MIN(MAX(plan->window, wanted), index->slots);
         TRY(scratch_reserve_pool(index, scratch, capacity, error));
-        TRY(walk_graph(scratch, MIN(window, capacity), error));
+        TRY(walk_graph(scratch, plan->window, error));
+    }
+    if (found) {
         TRY(collect(plan, scratch, wanted, error));
         TRY(rank_exact(index, scratch, 0, plan->options, &dropped, error));
-        if (scratch->n_items >= plan->k || scratch->cut) {
-            return ANNEX_OK;
-        }
-        if ((uint64_t)window * 4 * ROWS_PER_STEP >= index->slots) {
-            return exact_one(index, scratch, plan->k, plan->options, error);
-        }
-        window *= 4;
     }
+    bool enough = found && (scratch->n_items >= plan->k || scratch->cut);
+    return enough ? ANNEX_OK : exact_one(index, scratch, plan->k, plan->options, error);
 }
 
 void search_write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
@@ -350,14 +277,9 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
     annex_index *self =
         (annex_index *)(uintptr_t)index; /* the lock and scratch are not its value */
     index_begin_read(self);
-    struct search_job job = {.plan = {.index = self, .options = options},
-                             .queries = queries,
-                             .k = k,
-                             .hits = hits,
-                             .found = found,
-                             .caller = pthread_self()};
-    job.plan.k = MIN(k, index->live);
-    job.plan.window = choose_window(index, options, job.plan.k);
+    struct search_job job = {
+        .queries = queries, .k = k, .hits = hits, .found = found, .caller = pthread_self()};
+    plan_make(self, options, MIN(k, index->live), &job.plan);
     annex_status status = search_locked(&job, n_queries, error);
     pthread_rwlock_unlock(&self->lock);
     if (status) {

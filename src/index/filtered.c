@@ -1,0 +1,325 @@
+/*
+ * filtered.c - walks of a graph by searches with a filter.
+ *
+ * A short walk that ignores the filter finds the neighbourhood of the query; the share of rows that
+ * pass there tells what to expect. Then the cheapest way is taken (plan.c has the costs):
+ *
+ *   widened    the same walk with a window widened by that share: failing rows lead on, too
+ *   two hops   only passing rows are scored and kept; failing neighbours are looked through to
+ *              theirs (ACORN-1, Patel et al., SIGMOD 2024), and failing rows near the query are
+ *              bridges to begin with (without them it comes to nothing where few rows pass)
+ *   none       the caller scans the passing rows: where they are few, and where those near the
+ *              query are much rarer than elsewhere. Then the nearest are far off, lie apart, and no
+ *              walk finds them all.
+ *
+ * Invariants
+ *   1. A walk by two hops that has cost as much as the scan is given up: it costs twice at most.
+ *   2. A row with duplicates passes when one of them does; search.c asks for each.
+ * Does not: rerank, scan, keep anything from one query to the next.
+ */
+#include <math.h>
+
+#include "index/plan.h"
+
+enum {
+    PROBE = 16,           /* window of the walk that finds the neighbourhood */
+    EXPECTED = 8,         /* passing rows that it keeps so many rows for, to count them */
+    MAX_PROBE_POOL = 512, /* rows */
+    FAR = 8,              /* times fewer pass near the query than elsewhere: they avoid it */
+    GROUP = 16,           /* candidates merged at a time: what the pool has room for */
+    BRIDGES = 8,          /* failing rows near the query whose neighbours are looked at */
+    AHEAD = 4             /* lists prefetched */
+};
+
+/* A share of passing rows at which the first walk may as well be the last. */
+#define COMMON 0.4f
+/* Of the passing rows that a walk should find: with fewer it was too narrow. */
+#define FULL 0.7f
+
+struct filtered {
+    const struct plan *plan;
+    annex_index *index;
+    struct scratch *scratch;
+    struct walk *walk;
+    const uint64_t *allowed, *dead;
+    const uint32_t *same;
+};
+
+/* ---- what passes -----------------------------------------------------------------------------*/
+
+static inline bool passes_alone(const struct filtered *self, uint32_t slot)
+{
+    return (!self->allowed || bitmap_get(self->allowed, slot)) &&
+           (!self->dead || !bitmap_get(self->dead, slot));
+}
+
+/* Whether the slot or one with the same code passes. */
+static inline bool passes(const struct filtered *self, uint32_t slot)
+{
+    const uint32_t *same = self->same;
+    if (passes_alone(self, slot)) {
+        return true;
+    }
+    if (!same) {
+        return false;
+    }
+    uint32_t member = same[slot];
+    for (uint32_t steps = 0; member != slot && steps < self->index->slots; steps++) {
+        if (member >= self->index->slots) {
+            return false; /* damage */
+        }
+        if (passes_alone(self, member)) {
+            return true;
+        }
+        member = same[member];
+    }
+    return false;
+}
+
+/* ---- the pool --------------------------------------------------------------------------------*/
+
+/* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed.
+ */
+static uint32_t keep(struct filtered *self, const uint32_t *ids, uint32_t n)
+{
+    struct walk *walk = self->walk;
+    const struct graph *graph = &self->index->graph;
+    uint32_t lowest = UINT32_MAX;
+    float scores[2 * GRAPH_MAX_DEGREE];
+    codec_score(&self->scratch->query, graph->rows, ids, n, scores);
+    walk->scored += n;
+    for (uint32_t first = 0; first < n; first += GROUP) {
+        walk_item worst = walk->size == walk->capacity ? walk->pool[walk->size - 1] : UINT64_MAX;
+        walk_item items[GROUP];
+        uint32_t kept = 0;
+        for (uint32_t i = first; i < MIN(first + GROUP, n); i++) {
+            items[kept] = walk_item_of(scores[i], ids[i]);
+            kept += items[kept] < worst;
+        }
+        if (kept) {
+            lowest =
+                MIN(lowest, graph->codec->kernels->u64_merge(walk->pool, walk->size, items, kept));
+            walk->size = MIN(walk->size + kept, walk->capacity);
+        }
+    }
+    return lowest;
+}
+
+/* How many of the next n rows may be scored. */
+static uint32_t room_for(struct walk *walk, uint32_t n)
+{
+    return walk->scored + n < walk->check_at ? n : walk->check(walk->check_context, walk, n);
+}
+
+/* ---- two hops --------------------------------------------------------------------------------*/
+
+static const uint32_t *list_of(const struct filtered *self, uint32_t id)
+{
+    return self->index->graph.neighbours + (size_t)id * self->index->graph.degree;
+}
+
+static void prefetch_list(const struct filtered *self, uint32_t id)
+{
+    const char *list = (const char *)list_of(self, id);
+    for (uint32_t j = 0; j < self->index->graph.degree * 4; j += 64) {
+        __builtin_prefetch(list + j);
+    }
+}
+
+/* Marks a row; false when it was marked. */
+static inline bool mark(struct walk *walk, uint32_t id)
+{
+    if (bitmap_get(walk->visited, id)) {
+        return false;
+    }
+    bitmap_set(walk->visited, id);
+    walk->touched[MIN(walk->n_touched, walk->touched_capacity)] = id;
+    walk->n_touched++;
+    return true;
+}
+
+/* Appends the passing, unmarked neighbours of `id` to ids[n]. */
+static uint32_t look_at(const struct filtered *self, uint32_t id, uint32_t *ids, uint32_t n)
+{
+    const struct filtered copy = *self; /* which no store below may change */
+    const uint32_t *list = list_of(self, id);
+    uint32_t degree = self->index->graph.degree, slots = self->index->slots;
+    for (uint32_t i = 0; i < degree && list[i] < slots; i++) {
+        if (passes(&copy, list[i]) && mark(copy.walk, list[i])) {
+            ids[n++] = list[i];
+        }
+    }
+    return n;
+}
+
+/* The unmarked passing rows one or two steps from `id`; *lists: read. */
+static uint32_t reach(const struct filtered *self, uint32_t id, uint32_t *ids, uint32_t *lists)
+{
+    const uint32_t *list = list_of(self, id);
+    uint32_t n = look_at(self, id, ids, 0), enough = self->index->graph.degree / PLAN_ENOUGH;
+    *lists = 1;
+    for (uint32_t i = 0; i < self->index->graph.degree && n < enough; i++) {
+        uint32_t ahead = MIN(i + AHEAD, self->index->graph.degree - 1);
+        if (list[i] >= self->index->slots) {
+            break; /* GRAPH_END, or damage */
+        }
+        if (list[ahead] < self->index->slots) {
+            prefetch_list(self, list[ahead]);
+        }
+        /* Rows that pass are marked already; of others a mark says that they were looked at. */
+        if (mark(self->walk, list[i])) {
+            n = look_at(self, list[i], ids, n);
+            (*lists)++;
+        }
+    }
+    return n;
+}
+
+static void forget_marks(struct walk *walk)
+{
+    if (walk->n_touched > walk->touched_capacity) {
+        memset(walk->visited, 0, bitmap_words(walk->slots) * 8);
+    }
+    for (uint32_t i = 0; i < MIN(walk->n_touched, walk->touched_capacity); i++) {
+        walk->visited[walk->touched[i] / 64] = 0;
+    }
+    walk->n_touched = 0;
+}
+
+/* The nearest row of the pool not expanded yet among the first `window`; false when there is none.
+ */
+static bool next_row(struct walk *walk, uint32_t window, uint32_t *cursor, uint32_t *id)
+{
+    for (; *cursor < MIN(window, walk->size); (*cursor)++) {
+        if (!(walk->pool[*cursor] & 1)) {
+            walk->pool[*cursor] |= 1;
+            *id = walk_id(walk->pool[*cursor]);
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Goes on from the rows that a walk kept: those that pass, and through the nearest that do not.
+ * False when it cost as much as `budget`.
+ */
+static bool walk_two_hops(struct filtered *self, uint32_t window, float budget)
+{
+    struct walk *walk = self->walk;
+    uint32_t ids[2 * GRAPH_MAX_DEGREE], bridges[BRIDGES], n_bridges = 0, cursor = 0;
+    uint32_t kept = walk->size;
+    float cost = 0;
+    walk->size = 0;
+    for (uint32_t i = 0; i < kept; i++) {
+        uint32_t id = walk_id(walk->pool[i]);
+        if (passes(self, id) && walk->size < walk->capacity) {
+            walk->pool[walk->size++] = walk->pool[i] & ~UINT64_C(1);
+            (void)mark(walk, id);
+        } else if (n_bridges < BRIDGES) {
+            bridges[n_bridges++] = id;
+        }
+    }
+    for (uint32_t step = 0; cost < budget; step++) {
+        uint32_t id, lists;
+        if (step < n_bridges) {
+            id = bridges[step];
+        } else if (!next_row(walk, window, &cursor, &id)) {
+            break;
+        }
+        uint32_t n = reach(self, id, ids, &lists), more = room_for(walk, n);
+        cursor = MIN(cursor, keep(self, ids, more));
+        if (more < n) {
+            break;
+        }
+        cost += plan_step_cost(self->index, n, lists);
+        walk->hops += lists;
+    }
+    forget_marks(walk);
+    return cost < budget;
+}
+
+static bool is_over(const struct filtered *self)
+{
+    return self->scratch->cut || self->scratch->cancelled;
+}
+
+/* ---- choice ----------------------------------------------------------------------------------*/
+
+/* Walks without regard to the filter; *passing: how many of the rows it kept pass. */
+static annex_status walk_plainly(struct filtered *self, float window, float kept, uint32_t *passing,
+                                 annex_error *error)
+{
+    const annex_search_options *options = self->plan->options;
+    float slots = (float)self->index->slots;
+    uint32_t capacity = (uint32_t)MIN(MAX(window, kept), slots);
+    *passing = 0;
+    TRY(scratch_reserve_pool(self->index, self->scratch, capacity, error));
+    graph_walk(&self->index->graph, &self->scratch->query, (uint32_t)MIN(window, slots),
+               self->walk);
+    for (uint32_t i = 0; i < self->walk->size; i++) {
+        uint32_t id = walk_id(self->walk->pool[i]);
+        *passing += options->accept ? filter_passes(self->index, options, id) : passes(self, id);
+    }
+    return ANNEX_OK;
+}
+
+/*
+ * The walk without regard to the filter, wider as long as hardly any row passes and it costs little
+ * beside the scan: the query may be in a small hole. *local: the share of rows that pass.
+ */
+static annex_status look_around(struct filtered *self, float share, float needed, float *local,
+                                bool *found, annex_error *error)
+{
+    enum { WIDER = 8, LITTLE = 16 };
+    const struct plan *plan = self->plan;
+    bool common = share >= COMMON;
+    float window = common ? (float)plan->window / share : PROBE;
+    float kept = common ? needed / share : MIN(EXPECTED / share, MAX_PROBE_POOL);
+    for (;; window *= WIDER) {
+        uint32_t passing;
+        TRY(walk_plainly(self, window, kept, &passing, error));
+        *local = ((float)passing + 0.5f) / ((float)self->walk->size + 1);
+        *found = is_over(self) || window * *local >= (float)plan->window * FULL;
+        float wider = plan_walk_cost(plan, window * WIDER);
+        if (*found || *local * FAR >= share || wider * LITTLE > plan_scan_cost(plan)) {
+            return ANNEX_OK;
+        }
+    }
+}
+
+annex_status filtered_walk(const struct plan *plan, struct scratch *scratch, size_t wanted,
+                           bool *found, annex_error *error)
+{
+    struct filtered self = {.plan = plan,
+                            .index = plan->index,
+                            .scratch = scratch,
+                            .walk = &scratch->walk,
+                            .allowed = plan->options->allowed,
+                            .dead = plan->index->dead,
+                            .same = plan->index->same};
+    float share = (float)plan->passing / (float)plan->index->live, local;
+    float needed = (float)MIN(wanted, plan->passing), scan = plan_scan_cost(plan);
+    uint32_t most =
+        (uint32_t)MIN(MAX(MAX(plan->window, wanted), MAX_PROBE_POOL), plan->index->slots);
+    TRY(scratch_reserve_pool(self.index, scratch, most, error)); /* so that the pool stays */
+    TRY(look_around(&self, share, needed, &local, found, error));
+    if (*found || local * FAR < share) {
+        return ANNEX_OK;
+    }
+    float widened = plan_walk_cost(plan, (float)plan->window / local);
+    uint32_t steps = plan_two_hop_window(plan, local < share / 2);
+    bool close = plan->options->accept || local >= COMMON;
+    float hops = close ? INFINITY : plan_two_hop_cost(plan, steps, local);
+    if (hops < MIN(widened, scan)) {
+        scratch->walk.capacity = (uint32_t)MIN(MAX(steps, wanted), most);
+        *found =
+            walk_two_hops(&self, steps, scan) && scratch->walk.size >= MIN(steps, plan->passing);
+    } else if (widened < scan) {
+        uint32_t passing;
+        TRY(walk_plainly(&self, (float)plan->window / local, needed / local, &passing, error));
+        *found = (float)passing >= needed * FULL;
+    }
+    *found = *found || is_over(&self);
+    return ANNEX_OK;
+}
