@@ -16,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { DIMENSION = 16, ROWS = 150, IMAGES = 4, EDIT_BYTES = 7, HEADER_BYTES = 152, K = 12 };
+enum { DIMENSION = 16, ROWS = 150, IMAGES = 7, EDIT_BYTES = 7, HEADER_BYTES = 156, K = 12 };
 enum { REGION_HEADER = 0, REGION_TABLE = 1, REGIONS = 16 };
 
 struct image {
@@ -122,11 +122,15 @@ static const struct image *image_choose(unsigned which)
         annex_family family;
         annex_raw raw;
         annex_key_kind key_kind;
+        annex_codes codes;
     } shapes[IMAGES] = {
-        {ANNEX_L2, ANNEX_GRAPH, ANNEX_RAW_KEEP, ANNEX_KEY_INTEGER},
-        {ANNEX_COSINE, ANNEX_GRAPH, ANNEX_RAW_NONE, ANNEX_KEY_BYTES},
-        {ANNEX_IP, ANNEX_FLAT, ANNEX_RAW_KEEP, ANNEX_KEY_INTEGER},
-        {ANNEX_HAMMING, ANNEX_FLAT, ANNEX_RAW_AUTO, ANNEX_KEY_BYTES},
+        {ANNEX_L2, ANNEX_GRAPH, ANNEX_RAW_KEEP, ANNEX_KEY_INTEGER, ANNEX_CODES_AUTO},
+        {ANNEX_COSINE, ANNEX_GRAPH, ANNEX_RAW_NONE, ANNEX_KEY_BYTES, ANNEX_CODES_AUTO},
+        {ANNEX_IP, ANNEX_FLAT, ANNEX_RAW_KEEP, ANNEX_KEY_INTEGER, ANNEX_CODES_AUTO},
+        {ANNEX_HAMMING, ANNEX_FLAT, ANNEX_RAW_AUTO, ANNEX_KEY_BYTES, ANNEX_CODES_AUTO},
+        {ANNEX_COSINE, ANNEX_GRAPH, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_Q4},
+        {ANNEX_L1, ANNEX_GRAPH, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_F16},
+        {ANNEX_IP, ANNEX_FLAT, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_F32},
     };
     static struct image images[IMAGES];
     struct image *image = &images[which % IMAGES];
@@ -139,6 +143,7 @@ static const struct image *image_choose(unsigned which)
         options.family = shapes[which % IMAGES].family;
         options.raw = shapes[which % IMAGES].raw;
         options.key_kind = shapes[which % IMAGES].key_kind;
+        options.codes = shapes[which % IMAGES].codes;
         options.degree = 8;
         options.threads = 1;
         *image = image_make(&options);

@@ -593,7 +593,7 @@ ANNEX_API void annex_db_close(annex_db *db);
 /*
  * Defines an index over table.column and builds it, in one transaction (a savepoint inside the
  * caller's). `options` is a JSON object or NULL; docs/SQL.md lists its members: key, where, metric,
- * index, recall, storage, format, degree, effort, threads … Unknown members are ANNEX_INVALID.
+ * index, codes, recall, storage, format, degree, effort … Unknown members are ANNEX_INVALID.
  * Index and table names may be qualified by a schema ("aux.docs").
  */
 ANNEX_API annex_status annex_db_create(annex_db *db, const char *index, const char *table,

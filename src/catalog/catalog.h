@@ -42,6 +42,7 @@ struct definition {
     annex_metric metric;
     annex_format format;
     annex_family family;
+    annex_codes codes;
     double recall;
     bool in_file;
     uint32_t dimension; /* 0: no row has told it yet */

@@ -117,6 +117,13 @@ static annex_status read_index(struct member_reader *reader, json_t *value)
     return ANNEX_OK;
 }
 
+static annex_status read_codes(struct member_reader *reader, json_t *value)
+{
+    const char *text = NULL;
+    TRY(member_text(reader, value, &text));
+    return annex_codes_parse(text, &reader->definition->codes, reader->error);
+}
+
 static annex_status read_storage(struct member_reader *reader, json_t *value)
 {
     const char *text = NULL;
@@ -213,17 +220,27 @@ static const struct member {
     const char *name;
     member_read read;
 } members[] = {
-    {"key", read_key},         {"where", read_where},
-    {"metric", read_metric},   {"index", read_index},
-    {"recall", read_recall},   {"storage", read_storage},
-    {"format", read_format},   {"dimension", read_dimension},
-    {"degree", read_degree},   {"effort", read_effort},
-    {"threads", read_threads}, {"model", read_model},
-    {"catalog", read_catalog}, {"table", read_table},
-    {"column", read_column},   {"integer_key", read_integer_key},
-    {"options", read_options}, {"watched", read_watched},
+    {"key", read_key},
+    {"where", read_where},
+    {"metric", read_metric},
+    {"index", read_index},
+    {"recall", read_recall},
+    {"storage", read_storage},
+    {"format", read_format},
+    {"dimension", read_dimension},
+    {"degree", read_degree},
+    {"effort", read_effort},
+    {"threads", read_threads},
+    {"model", read_model},
+    {"codes", read_codes},
+    {"catalog", read_catalog},
+    {"table", read_table},
+    {"column", read_column},
+    {"integer_key", read_integer_key},
+    {"options", read_options},
+    {"watched", read_watched},
 };
-enum { OPTION_MEMBERS = 12 }; /* the first ones may be given by a user */
+enum { OPTION_MEMBERS = 13 }; /* the first ones may be given by a user */
 
 /* ---- names that are not known ----------------------------------------------------------------*/
 
@@ -338,6 +355,12 @@ static annex_status definition_check(const struct definition *definition, annex_
                          "the format bits needs the metric hamming or jaccard, not %s",
                          annex_metric_name(definition->metric));
     }
+    if (definition->codes != ANNEX_CODES_AUTO &&
+        !codec_allows(definition->metric, definition->codes)) {
+        return error_set(error, ANNEX_INVALID, "the codes %s are not for the metric %s; use %s",
+                         annex_codes_name(definition->codes), annex_metric_name(definition->metric),
+                         bits ? "bits" : "q8");
+    }
     if (definition->degree > 0 && definition->effort > 0 &&
         definition->effort < definition->degree / 2) {
         return error_set(error, ANNEX_INVALID,
@@ -432,6 +455,9 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
         if (numbers[i].value > 0) {
             json_object_set_new(object, numbers[i].name, json_integer(numbers[i].value));
         }
+    }
+    if (object != NULL && definition->codes != ANNEX_CODES_AUTO) {
+        json_object_set_new(object, "codes", json_string(annex_codes_name(definition->codes)));
     }
     if (object == NULL) {
         return error_set(error, ANNEX_INVALID,

@@ -431,6 +431,7 @@ static annex_status store_build_part(annex_db *db, struct catalog_index *index,
     options.key_kind = index->shape.integer ? ANNEX_KEY_INTEGER : ANNEX_KEY_BYTES;
     options.family = family;
     options.raw = ANNEX_RAW_NONE; /* the table has them */
+    options.codes = definition->codes;
     options.degree = definition->degree;
     options.effort = definition->effort;
     options.threads = definition->threads;

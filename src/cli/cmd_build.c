@@ -50,6 +50,13 @@ static annex_status set_options(const struct session *session, const annex_reade
     options->threads = (uint32_t)session_option(session, OPTION_THREADS)->count;
     options->max_memory_bytes = session_option(session, OPTION_MAX_MEMORY)->count;
     options->seed = session_option(session, OPTION_SEED)->count;
+    if (session_has(session, OPTION_CODES)) {
+        annex_status status =
+            annex_codes_parse(session_option(session, OPTION_CODES)->text, &options->codes, error);
+        if (status != ANNEX_OK) {
+            return status;
+        }
+    }
     return choose_metric(session, info, &options->metric, error);
 }
 
@@ -80,6 +87,7 @@ static void print_report(const struct session *session, const char *path, const 
     record_count(&record, "dimension", info.dimension);
     record_text(&record, "metric", annex_metric_name(info.metric));
     record_text(&record, "family", info.family == ANNEX_GRAPH ? "graph" : "flat");
+    record_text(&record, "codes", annex_codes_name(info.codes));
     record_count(&record, "degree", info.degree);
     record_count(&record, "default_effort", info.default_effort);
     record_real(&record, "recall", recall);

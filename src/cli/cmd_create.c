@@ -36,7 +36,7 @@ struct member {
 };
 static const struct member texts[] = {
     {OPTION_WHERE, "where"},     {OPTION_METRIC, "metric"}, {OPTION_INDEX, "index"},
-    {OPTION_STORAGE, "storage"}, {OPTION_FORMAT, "format"},
+    {OPTION_STORAGE, "storage"}, {OPTION_FORMAT, "format"}, {OPTION_CODES, "codes"},
 };
 static const struct member counts[] = {
     {OPTION_DIMENSION, "dimension"},

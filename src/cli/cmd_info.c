@@ -109,6 +109,8 @@ static int info_of_file(struct session *session)
     record_text(&record, "metric", annex_metric_name(info.metric));
     record_count(&record, "dimension", info.dimension);
     record_text(&record, "family", info.family == ANNEX_GRAPH ? "graph" : "flat");
+    record_text(&record, "codes", annex_codes_name(info.codes));
+    record_bool(&record, "rotated", info.rotated);
     record_text(&record, "keys", info.key_kind == ANNEX_KEY_BYTES ? "bytes" : "integer");
     record_count(&record, "rows", info.rows);
     record_count(&record, "skipped", info.skipped);

@@ -87,6 +87,9 @@ const struct option options_table[] = {
 
     {OPTION_RAW, "raw", 0, OPTION_IS_CHOICE, "auto|keep|none", 0, 0, FOR(BUILD),
      "whether the file keeps the vectors, for exact distances; auto keeps what codes lose"},
+    {OPTION_CODES, "codes", 0, OPTION_IS_CHOICE, "auto|q8|q4|f16|bf16|f32", 0, 0,
+     FOR(CREATE) | FOR(BUILD),
+     "how rows are coded for search; auto takes a byte an element, q4 half of that"},
     {OPTION_DEGREE, "degree", 0, OPTION_IS_COUNT, "N", 8, 128, FOR(CREATE) | FOR(BUILD),
      "neighbours of a row in a graph, a multiple of 8"},
     {OPTION_BUILD_EFFORT, "build-effort", 0, OPTION_IS_COUNT, "N", 4, 100000,

@@ -76,7 +76,7 @@ ROWS_INLINE void avx512_score_four(avx512_step *step, const uint8_t *query,
     avx512_sum_four(s, sums);
 }
 
-/* The same for half bytes: in blocks of 64 bytes, low halves are elements 0 to 63, high ones follow. */
+/* The same for half bytes: of each 64 bytes the low halves are the elements that come first. */
 ROWS_INLINE void avx512_score_nibbles(avx512_step *step, const int8_t *query,
                                       const uint8_t *const r[4], size_t bytes, int32_t sums[4])
 {

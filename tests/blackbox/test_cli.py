@@ -150,7 +150,7 @@ def test_build__reports_what_it_made(annex, tmp_path, rows):
     done = annex("build", "rows.npy", "-o", "my.annex", "--metric", "ip", "--json")
     report = json.loads(done.stdout)
     assert list(report) == (
-        "file rows skipped dimension metric family degree default_effort recall index_bytes "
+        "file rows skipped dimension metric family codes degree default_effort recall index_bytes "
         "raw_bytes build_seconds peak_memory_bytes"
     ).split()
     assert (report["rows"], report["dimension"], report["metric"]) == (ROWS, DIMENSION, "ip")
@@ -346,8 +346,8 @@ def test_search__recall_and_effort(annex, tmp_path, rows, index):
 def test_info_of_a_file(annex, index):
     info = json.loads(annex("info", "my.annex", "--json").stdout)
     assert list(info) == (
-        "file metric dimension family keys rows skipped bytes raw_bytes has_raw lossless degree "
-        "default_effort content recall_points"
+        "file metric dimension family codes rotated keys rows skipped bytes raw_bytes has_raw "
+        "lossless degree default_effort content recall_points"
     ).split()
     assert info["rows"] == ROWS and info["bytes"] == index.stat().st_size
     assert all(set(point) == {"effort", "recall"} for point in info["recall_points"])
