@@ -291,7 +291,8 @@ def parse_arguments():
                         "run, to compare")
     parser.add_argument("--build-limit", type=float, default=900, metavar="SECONDS",
                         help="a peer that builds longer is left out (900)")
-    parser.add_argument("--rows", type=int, help="for a trial: the first rows of each set only, and 300 queries")
+    parser.add_argument("--rows", type=int,
+                        help="for a trial: the first rows of each set only, and 300 queries")
     parser.add_argument("--build-only", action="store_true", help="fill the cache of indexes")
     parser.add_argument("--huge-pages", action="store_true",
                         help="2 MB pages for the peers' memory too (Annex asks for its own)")

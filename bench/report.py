@@ -177,9 +177,25 @@ def table(result):
     return "\n".join(line.rstrip() for line in lines)
 
 
+def annex_remarks(result):
+    """What else is promised of Annex: even latencies, and opening at once."""
+    annex, k = result["engines"]["annex"], str(result["ks"][0])
+    good = [point for point in pareto_front(annex["points"][k]) if point["recall"] >= AT_MANY]
+    lines = []
+    if good:
+        point = good[0]
+        lines.append(f"annex: single calls at recall {point['recall']:.3f}: "
+                     f"p50 {point['p50_us']:.0f} us, p99 {point['p99_us']:.0f} us, "
+                     f"ratio {point['p99_us'] / point['p50_us']:.1f}")
+    opens = annex.get("opens_ms") or {}
+    if opens.get("cold") is not None:
+        lines.append(f"annex: opens in {opens['cold']:.2f} ms cold, {opens['warm']:.2f} ms warm")
+    return lines
+
+
 def remarks(result):
     engines = result["engines"]
-    lines = []
+    lines = annex_remarks(result)
     for name, engine in engines.items():
         if engine.get("exact_qps"):
             lines.append(f"{name}: exact search, one query per call: {engine['exact_qps']:,.0f}/s")

@@ -91,8 +91,10 @@ def test_report__the_table_fits_and_says_what_is_missing(result):
 
     result["missing"]["gone X"] = "not done in 900 s"
     result["engines"]["slow M16"]["core_share"] = 0.5
+    result["engines"]["annex"]["opens_ms"] = {"cold": 3.25, "warm": 0.01}
     text = report.table(result)
     assert all(len(line) <= 100 for line in text.splitlines())
+    assert "ratio 2.0" in text and "opens in 3.25 ms cold, 0.01 ms warm" in text
     assert "left out: gone X: not done in 900 s" in text
     assert "NOT COMPARABLE" in text and "* built in an earlier run" in text
 
