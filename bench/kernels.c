@@ -4,6 +4,10 @@
  *   cached    rows in order, in the first-level cache: the instructions alone
  *   in order  a scan of memory
  *   gathered  24 random rows for each call, as one hop of a graph search
+ *   tile      in order, for 64 queries at once: a 64th of what such a row costs
+ *
+ * Scans stand beside the speed at which one thread reads the same memory and adds up a word of
+ * each line.
  *
  * The tables take turns in every round, so that whatever else the machine does hits all of them;
  * the median of the rounds is printed. Rows have 8 bytes of terms behind them, as codes have.
@@ -22,16 +26,18 @@ enum {
     CACHED_BYTES = 20000,
     TERM_BYTES = 8,
     GATHERED_ROWS = 24,
+    TILE_QUERIES = 64,
+    TILE_ROWS = 512,
     SCANNED_ROWS = 1024, /* for each call */
     CALLS = 256,
     TABLES_MAX = 8,
     ROUNDS_MAX = 1000
 };
 
-enum place { CACHED, IN_ORDER, GATHERED, PLACES };
+enum place { CACHED, IN_ORDER, GATHERED, TILE, PLACES };
 
-static const char *const place_names[PLACES] = {"cached", "in order", "gathered"};
-static int8_t query[1536];
+static const char *const place_names[PLACES] = {"cached", "in order", "gathered", "tile"};
+static int8_t query[1536 * TILE_QUERIES];
 static uint8_t *memory;
 static volatile float sink;
 
@@ -47,7 +53,7 @@ static uint64_t random_u64(void)
 static double now_ns(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* other programs do not count */
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
@@ -78,6 +84,49 @@ static double time_q8_dot(const struct kernels *k, size_t bytes, enum place plac
         k->q8_dot(query, memory + row * stride, stride, bytes, chosen, per_call, out);
     }
     return (now_ns() - start) / (double)(calls * per_call);
+}
+
+static double time_q8_tile(const struct kernels *k, size_t bytes, enum place place)
+{
+    static int32_t out[TILE_QUERIES * TILE_ROWS];
+    size_t stride = bytes + TERM_BYTES, calls = place == TILE ? 8 : 1;
+    size_t first = random_u64() % (MEMORY_BYTES / stride - calls * TILE_ROWS);
+    double start = now_ns();
+    for (size_t call = 0; call < calls; call++) {
+        k->q8_tile(query, bytes, TILE_QUERIES, memory + (first + call * TILE_ROWS) * stride, stride,
+                   bytes, NULL, TILE_ROWS, out);
+    }
+    return (now_ns() - start) / (double)(calls * TILE_ROWS * TILE_QUERIES);
+}
+
+/* GB/s of codes and their terms */
+static double time_q8_scan(const struct kernels *k, size_t bytes, enum place place)
+{
+    return (double)(bytes + TERM_BYTES) / time_q8_dot(k, bytes, place);
+}
+
+/* GB/s of a thread that only reads. */
+static double time_read(const struct kernels *k, size_t width, enum place place)
+{
+    (void)k;
+    (void)width;
+    (void)place;
+    enum { LANES = 8, BYTES = 16 << 20 };
+    uint64_t sums[LANES] = {0};
+    const uint64_t *words = (const uint64_t *)(const void *)memory;
+    words += random_u64() % ((MEMORY_BYTES - BYTES) / 64) * 8;
+    double start = now_ns();
+    for (size_t i = 0; i < BYTES / sizeof *words; i += 8 * LANES) {
+        for (size_t j = 0; j < LANES; j++) {
+            sums[j] += words[i + 8 * j]; /* a word of each line */
+        }
+    }
+    double taken = now_ns() - start;
+    for (size_t j = 1; j < LANES; j++) {
+        sums[0] += sums[j];
+    }
+    sink = (float)sums[0];
+    return BYTES / taken;
 }
 
 /* GB/s, counting the bytes of the rows */
@@ -154,9 +203,15 @@ int main(int argc, char **argv)
     }
     print_heading("q8_dot, ns for each row");
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
-        for (enum place place = CACHED; place < PLACES; place++) {
+        for (enum place place = CACHED; place < TILE; place++) {
             compare_tables(time_q8_dot, widths[w], place, rounds);
         }
+        compare_tables(time_q8_tile, widths[w], TILE, rounds);
+    }
+    print_heading("reading, and q8_dot, GB/s");
+    compare_tables(time_read, 0, IN_ORDER, rounds);
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+        compare_tables(time_q8_scan, widths[w], IN_ORDER, rounds);
     }
     print_heading("f32_dot, GB/s");
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {

@@ -51,9 +51,9 @@ static void vnni_q8_dot(const int8_t *query, const uint8_t *rows, size_t stride_
     }
 }
 
-static void vnni_q8_tile(const int8_t *queries, size_t query_stride_bytes, size_t n_queries,
-                         const uint8_t *rows, size_t stride_bytes, size_t bytes,
-                         const uint32_t *ids, size_t n, int32_t *out)
+ROWS_TILE static void vnni_q8_tile(const int8_t *queries, size_t query_stride_bytes,
+                                   size_t n_queries, const uint8_t *rows, size_t stride_bytes,
+                                   size_t bytes, const uint32_t *ids, size_t n, int32_t *out)
 {
     avx512_tile(step_q8_dot, queries, query_stride_bytes, n_queries, rows, stride_bytes, bytes, ids,
                 n, out);

@@ -11,6 +11,12 @@
 #include <string.h>
 
 #define ROWS_INLINE static inline __attribute__((always_inline))
+/* For a function with a tile of sums: GCC's -ftree-pre would copy each of them in every step. */
+#if defined(__clang__)
+#    define ROWS_TILE
+#else
+#    define ROWS_TILE __attribute__((optimize("no-tree-pre")))
+#endif
 
 enum {
     ROWS_AHEAD = 12,     /* rows between the one prefetched and the one scored */

@@ -14,55 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "fence.h"
 #include "kernel/kernel.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
-static uint64_t random_state;
-
-static uint64_t random_u64(void)
-{
-    uint64_t z = random_state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static void random_bytes(void *to, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        ((uint8_t *)to)[i] = (uint8_t)random_u64();
-    }
-}
-
-/* Memory between two pages that end the program when they are touched. */
-struct fence {
-    uint8_t *map;
-    size_t map_bytes;
-    uint8_t *start, *end;
-};
-
-static struct fence fence_create(size_t bytes)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), inside = (bytes / page + 1) * page;
-    struct fence f = {.map_bytes = inside + 2 * page};
-    f.map = mmap(NULL, f.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(f.map != MAP_FAILED);
-    f.start = f.map + page;
-    f.end = f.start + inside;
-    assert_int_equal(mprotect(f.start, inside, PROT_READ | PROT_WRITE), 0);
-    return f;
-}
-
-static void fence_destroy(struct fence *f)
-{
-    munmap(f->map, f->map_bytes);
-}
 
 /* Floats */
 
@@ -296,22 +254,7 @@ static void check_rows(enum row_kernel which, const struct row_case *c, const st
     }
 }
 
-typedef void (*byte_source)(uint8_t *to, size_t bytes);
-
-static void all_random(uint8_t *to, size_t bytes)
-{
-    random_bytes(to, bytes);
-}
-
-static void all_extreme(uint8_t *to, size_t bytes)
-{
-    static const uint8_t extreme[] = {0, 1, 127, 128, 129, 254, 255};
-    uint64_t pick = random_u64();
-    for (size_t i = 0; i < bytes; i++) {
-        bool same = pick % 2;
-        to[i] = extreme[(same ? pick / 2 : random_u64()) % COUNT(extreme)];
-    }
-}
+typedef void (*byte_source)(void *to, size_t bytes);
 
 /* Rows of one width, lying against either closed page, packed or with a gap, in order or by id. */
 static void check_width(enum row_kernel which, size_t bytes, byte_source source)
@@ -351,12 +294,12 @@ static void check_widths(enum row_kernel which, size_t multiple)
     static const size_t wide_bytes[] = {384, 768, 1024, 1536, 4096};
     random_state = 5 + which;
     for (size_t bytes = 0; bytes <= 320; bytes += multiple) {
-        check_width(which, bytes, all_random);
-        check_width(which, bytes, all_extreme);
+        check_width(which, bytes, random_bytes);
+        check_width(which, bytes, extreme_bytes);
     }
     for (size_t i = 0; i < COUNT(wide_bytes); i++) {
-        check_width(which, wide_bytes[i], all_random);
-        check_width(which, wide_bytes[i] + multiple, all_extreme);
+        check_width(which, wide_bytes[i], random_bytes);
+        check_width(which, wide_bytes[i] + multiple, extreme_bytes);
     }
 }
 
@@ -382,135 +325,6 @@ static void bits_and__every_width_and_stride__same_as_ref(void **state)
 {
     (void)state;
     check_widths(BITS_AND, KERNEL_BITS_MULTIPLE);
-}
-
-/* Tiles of every shape up to a few registers, and shapes around the largest block. */
-
-struct tile_case {
-    const int8_t *queries;
-    const uint8_t *rows;
-    size_t query_stride_bytes, n_queries, stride_bytes, bytes, n;
-    const uint32_t *ids;
-};
-
-static void check_tile(const struct tile_case *c, const struct fence *f_out)
-{
-    static int32_t want[2048];
-    size_t cells = c->n_queries * c->n;
-    assert_true(cells <= COUNT(want));
-    kernels_ref.q8_tile(c->queries, c->query_stride_bytes, c->n_queries, c->rows, c->stride_bytes,
-                        c->bytes, c->ids, c->n, want);
-    int32_t *out = (int32_t *)(void *)(f_out->end - cells * sizeof *out);
-    const struct kernels *k;
-    for (size_t t = 0; (k = kernel_available(t)); t++) {
-        memset(f_out->start, 0x55, (size_t)(f_out->end - f_out->start));
-        k->q8_tile(c->queries, c->query_stride_bytes, c->n_queries, c->rows, c->stride_bytes,
-                   c->bytes, c->ids, c->n, out);
-        for (size_t i = 0; i < cells; i++) {
-            if (out[i] != want[i]) {
-                fail_msg("%s q8_tile, %zu bytes, query %zu of %zu, row %zu of %zu%s: %d, not %d",
-                         k->name, c->bytes, i / c->n, c->n_queries, i % c->n, c->n,
-                         c->ids ? " by id" : "", out[i], want[i]);
-            }
-        }
-        assert_int_equal(((uint8_t *)out)[-1], 0x55);
-    }
-}
-
-static void check_tiles_of_width(size_t bytes, size_t n_queries, size_t n, size_t gap)
-{
-    enum { KINDS = 2 };
-    size_t stride = bytes + gap, query_stride = bytes + gap % 9;
-    struct fence f_rows = fence_create(n * stride), f_queries = fence_create(n_queries * stride);
-    struct fence f_out = fence_create(n_queries * n * sizeof(int32_t) + 1);
-    uint32_t ids[300];
-    for (int kind = 0; kind < KINDS; kind++) {
-        size_t used = n * stride - gap, queries_used = n_queries * query_stride - gap % 9;
-        uint8_t *rows = kind ? f_rows.start : f_rows.end - used;
-        uint8_t *queries = kind ? f_queries.start : f_queries.end - queries_used;
-        (kind ? all_extreme : all_random)(rows, used);
-        (kind ? all_extreme : all_random)(queries, queries_used);
-        for (size_t i = 0; i < n; i++) {
-            ids[i] = (uint32_t)(random_u64() % n);
-        }
-        struct tile_case c = {
-            (const int8_t *)queries, rows, query_stride, n_queries, stride, bytes, n, NULL};
-        check_tile(&c, &f_out);
-        c.ids = ids;
-        check_tile(&c, &f_out);
-    }
-    fence_destroy(&f_rows);
-    fence_destroy(&f_queries);
-    fence_destroy(&f_out);
-}
-
-static void q8_tile__every_shape__same_as_ref(void **state)
-{
-    (void)state;
-    static const size_t wide_bytes[] = {512, 576, 1024, 1088, 1536, 4096};
-    static const size_t counts[] = {1, 15, 16, 17, 31, 33, 47, 63, 64, 65, 127, 129, 200};
-    random_state = 21;
-    for (size_t i = 0; i < COUNT(counts); i++) {
-        for (size_t n_queries = 1; n_queries <= 9; n_queries++) {
-            check_tiles_of_width(KERNEL_Q8_MULTIPLE * (i % 4 + 1), n_queries, counts[i], 8);
-        }
-    }
-    for (size_t i = 0; i < COUNT(wide_bytes); i++) {
-        check_tiles_of_width(wide_bytes[i], 5, 65 + i, 13);
-        check_tiles_of_width(wide_bytes[i], 30, 3, 0);
-    }
-    check_tiles_of_width(ROW_BYTES_MAX, 3, 17, 8);
-}
-
-static void q8_tile__no_queries_rows_or_bytes__as_ref(void **state)
-{
-    (void)state;
-    const int8_t query = 1;
-    const uint8_t row = 1;
-    const struct kernels *k;
-    for (size_t t = 0; (k = kernel_available(t)); t++) {
-        int32_t out[2] = {7, 7};
-        k->q8_tile(&query, 1, 0, &row, 1, KERNEL_Q8_MULTIPLE, NULL, 2, out);
-        k->q8_tile(&query, 1, 2, &row, 1, KERNEL_Q8_MULTIPLE, NULL, 0, out);
-        assert_int_equal(out[0], 7);
-        k->q8_tile(&query, 0, 1, &row, 0, 0, NULL, 2, out);
-        assert_int_equal(out[0], 0);
-        assert_int_equal(out[1], 0);
-    }
-}
-
-/* Limits that pick nothing, everything, scores that are equal to them, and numbers that are none. */
-static void q8_pick__every_length_and_limit__same_as_ref(void **state)
-{
-    (void)state;
-    enum { MOST = 70 };
-    struct fence f[3] = {fence_create(MOST * 4), fence_create(MOST * 4), fence_create(MOST * 4)};
-    random_state = 31;
-    for (size_t n = 0; n <= MOST; n++) {
-        int32_t *dots = (int32_t *)(void *)f[0].end - n;
-        float *scales = (float *)(void *)f[1].end - n, *biases = (float *)(void *)f[2].end - n;
-        for (size_t i = 0; i < n; i++) {
-            dots[i] = (int32_t)(random_u64() % 2000) - 1000;
-            scales[i] = n % 5 == 4 ? any_special() : any_ordinary();
-            biases[i] = n % 7 == 6 ? any_special() : any_ordinary() * 100;
-        }
-        float at = n ? biases[n / 2] + -2.5f * (scales[n / 2] * (float)(dots[n / 2] - 7)) : 0;
-        const float limits[] = {at, -INFINITY, INFINITY, 0, 300, NAN};
-        for (size_t l = 0; l < COUNT(limits); l++) {
-            uint32_t want[MOST + 1], got[MOST + 1];
-            uint32_t n_want =
-                kernels_ref.q8_pick(dots, scales, biases, n, 7, -2.5f, limits[l], want);
-            const struct kernels *k;
-            for (size_t t = 0; (k = kernel_available(t)); t++) {
-                assert_int_equal(k->q8_pick(dots, scales, biases, n, 7, -2.5f, limits[l], got),
-                                 n_want);
-                assert_memory_equal(got, want, n_want * sizeof *got);
-            }
-        }
-    }
-    for (size_t i = 0; i < COUNT(f); i++) {
-        fence_destroy(&f[i]);
-    }
 }
 
 /* The largest sums there are, known without the reference. */
@@ -614,7 +428,7 @@ static void lut16_sum__every_number_of_groups__same_as_ref(void **state)
         bool at_end = groups % 3 != 0;
         uint8_t *lut = at_end ? f_lut.end - 16 * groups : f_lut.start;
         uint8_t *blocks = at_end ? f_blocks.end - 16 * groups : f_blocks.start;
-        (groups % 2 ? all_random : all_extreme)(lut, 16 * groups);
+        (groups % 2 ? random_bytes : extreme_bytes)(lut, 16 * groups);
         random_bytes(blocks, 16 * groups);
         kernels_ref.lut16_sum(lut, blocks, groups, want);
         const struct kernels *k;
@@ -701,9 +515,6 @@ int main(void)
         cmocka_unit_test(q8_l1__every_width_and_stride__same_as_ref),
         cmocka_unit_test(bits_xor__every_width_and_stride__same_as_ref),
         cmocka_unit_test(bits_and__every_width_and_stride__same_as_ref),
-        cmocka_unit_test(q8_tile__every_shape__same_as_ref),
-        cmocka_unit_test(q8_tile__no_queries_rows_or_bytes__as_ref),
-        cmocka_unit_test(q8_pick__every_length_and_limit__same_as_ref),
         cmocka_unit_test(rows__extreme_bytes_at_the_largest_width__exact_sums),
         cmocka_unit_test(u64_merge__every_size__same_as_sorting_everything),
         cmocka_unit_test(lut16_sum__every_number_of_groups__same_as_ref),
