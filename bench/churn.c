@@ -20,7 +20,7 @@
 
 #include "index/index.h"
 
-enum { QUERIES = 500, K = 10, PART = 64 };
+enum { QUERIES = 2000, K = 10, PART = 64 };
 
 static const uint32_t efforts[] = {10, 16, 24, 40, 80};
 static const annex_env *env;

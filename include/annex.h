@@ -506,8 +506,8 @@ ANNEX_API annex_status annex_index_delete(annex_index *index, const annex_batch 
 ANNEX_API annex_status annex_index_save(annex_index *index, const char *path, annex_error *error);
 
 /*
- * Reads everything: checksums, ids, keys, and reachability unless the index was changed, since
- * annex_index_save repairs the graph. ANNEX_DAMAGED says what was found.
+ * Reads everything: checksums, ids, keys, and whether a walk can reach every row. ANNEX_DAMAGED says
+ * what was found.
  */
 ANNEX_API annex_status annex_index_check(const annex_index *index, annex_error *error);
 

@@ -114,8 +114,7 @@ annex_status annex_index_check(const annex_index *index, annex_error *error)
     TRY_CLEANUP(check_keys(index, error));
     if (index->header.family == ANNEX_GRAPH && index->slots) {
         TRY_CLEANUP(check_edges(index, error));
-        /* Changes may cut off single rows; annex_index_save connects them again. */
-        status = index->owned ? ANNEX_OK : check_reach(index, error);
+        status = check_reach(index, error);
     }
 cleanup:
     pthread_rwlock_unlock(&self->lock);

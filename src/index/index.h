@@ -6,7 +6,7 @@
  *
  * Invariants
  *   1. A slot below `slots` is live or its bit in `dead` is set. Dead slots keep their code and
- *      edges, so that walks pass through them, and are never found.
+ *      edges, for walks that still pass through them, and are never found.
  *   2. Slots with the same code form a ring through `same`; only one of them, the representative,
  *      is in the graph. Without duplicates `same` is NULL.
  *   3. Searches hold `lock` for reading, changes for writing.

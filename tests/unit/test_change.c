@@ -218,6 +218,10 @@ static void world_check(struct world *world)
     annex_index_info info;
     annex_index_describe(world->index, &info);
     assert_int_equal(info.rows, rows.n);
+    annex_error error = {0};
+    if (annex_index_check(world->index, &error)) { /* at any time, not only when saved */
+        fail_msg("step %zu: %s", world->step, error.message);
+    }
     char *query = malloc(world->vector_bytes);
     do {
         new_vector(world, query);
