@@ -261,8 +261,19 @@ typedef struct annex_rows {
 typedef enum annex_family {
     ANNEX_FAMILY_AUTO = 0, /* flat below a few thousand rows, graph above */
     ANNEX_FLAT = 1,        /* scan of compact codes, exact answers */
-    ANNEX_GRAPH = 2        /* one-layer navigable graph */
+    ANNEX_GRAPH = 2,       /* one-layer navigable graph */
+    /*
+     * Lists of near rows, one bit for each dimension: the least memory. For l2, cosine and ip.
+     * Without stored vectors and `fetch`, distances are estimates.
+     */
+    ANNEX_IVF = 3
 } annex_family;
+
+/* "auto", "flat", "graph", "ivf"; NULL for other values. */
+ANNEX_API const char *annex_family_name(annex_family family);
+/* The reverse. ANNEX_INVALID otherwise. */
+ANNEX_API annex_status annex_family_parse(const char *name, annex_family *family,
+                                          annex_error *error);
 
 typedef enum annex_raw {
     ANNEX_RAW_AUTO = 0, /* keep, unless the codes lose nothing */

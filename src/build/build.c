@@ -48,11 +48,23 @@ static annex_status check_options(const annex_build_options *options, annex_erro
                          " (half the degree) to %d",
                          options->effort, least, INDEX_MAX_BUILD_EFFORT);
     }
-    if ((unsigned)options->family > ANNEX_GRAPH || (unsigned)options->raw > ANNEX_RAW_NONE ||
+    if ((unsigned)options->family > ANNEX_IVF || (unsigned)options->raw > ANNEX_RAW_NONE ||
         (unsigned)options->key_kind > ANNEX_KEY_BYTES) {
         return error_set(error, ANNEX_INVALID,
                          "family %d, raw %d or key kind %d is none that annex.h names",
                          (int)options->family, (int)options->raw, (int)options->key_kind);
+    }
+    if (options->family == ANNEX_IVF && !ivf_supports(options->metric)) {
+        return error_set(error, ANNEX_INVALID,
+                         "an ivf index has no metric %s, only l2, cosine and ip; use flat or graph",
+                         annex_metric_name(options->metric));
+    }
+    if (options->family == ANNEX_IVF && options->codes != ANNEX_CODES_AUTO &&
+        options->codes != ANNEX_CODES_Q8) {
+        return error_set(error, ANNEX_INVALID,
+                         "an ivf index codes its rows by one bit a dimension and takes no codes "
+                         "%s; leave codes out",
+                         annex_codes_name(options->codes));
     }
     return check_codes(options, error);
 }
@@ -86,7 +98,10 @@ static void choose(struct builder *builder)
     options->effort = options->effort ? options->effort : BUILD_EFFORT;
     /* Small sets cannot spare rows to be asked for. */
     builder->n_held_rows =
-        builder->family == ANNEX_GRAPH ? MIN(builder->n_held_rows, builder->n / 20) : 0;
+        builder->family == ANNEX_FLAT ? 0 : MIN(builder->n_held_rows, builder->n / 20);
+    if (builder->family == ANNEX_IVF) {
+        builder->codec.lossless = false; /* what the bits are of is not stored */
+    }
 }
 
 /* ---- linking ---------------------------------------------------------------------------------*/
@@ -224,7 +239,8 @@ cleanup:
 /* The least effort that measured the recall people expect of a default. */
 static uint32_t default_effort(const struct builder *builder)
 {
-    uint32_t effort = builder->n_recall ? 0 : BUILD_EFFORT;
+    bool lists = builder->family == ANNEX_IVF;
+    uint32_t effort = builder->n_recall ? 0 : lists ? builder->n_lists : BUILD_EFFORT;
     for (uint32_t i = 0; i < builder->n_recall; i++) {
         effort = builder->recall[i].effort;
         if (builder->recall[i].recall >= 0.95f) {
@@ -237,13 +253,13 @@ static uint32_t default_effort(const struct builder *builder)
 static struct image describe_image(struct builder *builder)
 {
     const annex_build_options *options = &builder->options;
-    bool graph = builder->family == ANNEX_GRAPH;
+    bool graph = builder->family == ANNEX_GRAPH, ivf = builder->family == ANNEX_IVF;
     bool raw = options->raw == ANNEX_RAW_KEEP ||
                (options->raw == ANNEX_RAW_AUTO && !builder->codec.lossless);
     struct image image = {
         .env = builder->env,
-        .codes = builder->codes,
-        .errors = builder->errors,
+        .codes = ivf ? NULL : builder->codes,
+        .errors = ivf ? NULL : builder->errors,
         .center = builder->bits ? NULL : builder->center,
         .neighbours = builder->neighbours,
         .entries = graph ? builder->entries : NULL,
@@ -253,6 +269,7 @@ static struct image describe_image(struct builder *builder)
         .n_key_bytes = builder->n_key_bytes,
         .same = builder->same,
         .raw_row = builder->raw_row,
+        .ivf = ivf ? build_lists(builder) : (struct ivf){.n_lists = 0},
         .recall = builder->recall,
         .n_recall = builder->n_recall,
         .row_bytes = builder->codec.row_bytes,
@@ -262,7 +279,6 @@ static struct image describe_image(struct builder *builder)
     };
     bool newer = builder->codec.codes > ANNEX_CODES_BITS || builder->codec.rotated;
     image.header = (struct segment_header){
-        .required_features = newer ? SEGMENT_FEATURE_CODES : 0,
         .slots = builder->n,
         .skipped = builder->skipped,
         .dimension = options->dimension,
@@ -275,8 +291,10 @@ static struct image describe_image(struct builder *builder)
         .degree = graph ? options->degree : 0,
         .lossless = builder->codec.lossless,
         .build_effort = graph ? options->effort : 0,
-        .default_effort = graph ? default_effort(builder) : 0,
+        .default_effort = graph || ivf ? default_effort(builder) : 0,
+        .required_features = (ivf ? SEGMENT_FEATURE_IVF : 0) | (newer ? SEGMENT_FEATURE_CODES : 0),
         .alpha = graph ? BUILD_ALPHA : 0,
+        .reach = {builder->reach[0], builder->reach[1]},
         .max_norm = builder->codec.max_norm,
         .fixed_scale = builder->codec.fixed_scale,
         .seed = options->seed,
@@ -300,6 +318,10 @@ static void builder_free(struct builder *builder)
     memory_free(env, builder->same, n, 4);
     memory_free(env, builder->linked, n, 4);
     memory_free(env, builder->neighbours, n, builder->options.degree * 4);
+    memory_free(env, builder->lists, builder->n_lists + UINT64_C(1), sizeof *builder->lists);
+    memory_free(env, builder->centroids, builder->n_centroids, builder->codec.row_bytes);
+    memory_free(env, builder->blocks, builder->n_blocks,
+                rabitq_make(0, MAX(builder->options.dimension, 1)).block_bytes);
     for (uint32_t h = 0; builder->held && h < BUILD_HELD_OUT; h++) {
         memory_free(env, builder->held[h].vector, 1, builder->vector_bytes);
     }
@@ -327,6 +349,9 @@ annex_status annex_build(const annex_env *env, const annex_build_options *option
     if (builder.family == ANNEX_GRAPH && builder.n > 0) {
         TRY_CLEANUP(build_order(&builder, error));
         TRY_CLEANUP(build_link(&builder, error));
+    }
+    if (builder.family == ANNEX_IVF) {
+        TRY_CLEANUP(build_ivf(&builder, error));
     }
     struct image image = describe_image(&builder);
     status = emit_image(&image, path, index, error);

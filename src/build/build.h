@@ -7,6 +7,7 @@
  *   order.c      bring similar rows together; find rows with equal codes
  *   link.c       the graph
  *   repair.c     make every row reachable
+ *   ivf.c        or lists: kmeans.c finds centroids, measure_lists.c measures recall
  *   calibrate.c  measure recall with the rows held back, before they are linked themselves
  *   emit.c       write the image (pass 3, when vectors are stored)
  *   thaw.c, change.c, save.c   changes of an open index
@@ -67,7 +68,15 @@ struct builder {
     uint32_t n_held_rows;
     annex_recall_point recall[ANNEX_MAX_RECALL_POINTS];
     uint32_t n_recall;
+    float reach[2]; /* see index_reach */
     annex_family family;
+    /* Of lists. */
+    struct ivf_list *lists; /* [n_lists + 1] */
+    uint32_t n_lists;
+    uint8_t *centroids; /* [n_centroids], of which n_lists are used */
+    uint32_t n_centroids;
+    uint8_t *blocks; /* [n_blocks] */
+    size_t n_blocks;
 };
 
 /* Part of vectors_sum and keys_sum: does not depend on how rows are grouped into batches. */
@@ -84,6 +93,12 @@ annex_status build_choose_codes(struct builder *builder, annex_error *error);
 annex_status build_survey(struct builder *builder, annex_error *error);
 annex_status build_encode(struct builder *builder, annex_error *error);
 annex_status build_order(struct builder *builder, annex_error *error);
+/* Rows get the order of `places`: [n] slot before, in the lower 32 bits. */
+annex_status build_move_rows(struct builder *builder, const uint64_t *places, annex_error *error);
+annex_status build_ivf(struct builder *builder, annex_error *error);
+/* The lists built so far, as searches see them. */
+struct ivf build_lists(const struct builder *builder);
+annex_status build_calibrate_lists(struct builder *builder, annex_error *error);
 annex_status build_find_same(struct builder *builder, annex_error *error);
 annex_status build_calibrate(struct builder *builder, const struct graph *graph,
                              annex_error *error);
@@ -110,6 +125,7 @@ struct image {
     uint64_t n_key_bytes;
     const uint32_t *same;
     const uint32_t *raw_row;
+    struct ivf ivf; /* of lists */
     const annex_recall_point *recall;
     uint32_t n_recall;
     size_t row_bytes;

@@ -75,6 +75,7 @@ static annex_status put_image(struct segment_writer *writer, const struct image 
 {
     uint64_t n = image->header.slots, hash_size;
     uint32_t *hash;
+    const struct ivf *ivf = &image->ivf;
     TRY(emit_key_hash(&image->env, image, &hash, &hash_size, error));
     const struct part parts[] = {
         {SECTION_CENTER, image->center, 4, image->header.dimension},
@@ -87,6 +88,9 @@ static annex_status put_image(struct segment_writer *writer, const struct image 
         {SECTION_KEYS, image->keys, 8, n},
         {SECTION_KEY_BYTES, image->key_bytes, 1, image->n_key_bytes},
         {SECTION_KEY_HASH, hash, 4, hash_size},
+        {SECTION_CENTROIDS, ivf->centroids, image->row_bytes, ivf->n_lists},
+        {SECTION_LISTS, ivf->lists, sizeof *ivf->lists, ivf->n_lists + UINT64_C(1)},
+        {SECTION_BLOCKS, ivf->blocks, ivf->rabitq.block_bytes, rabitq_blocks(n)},
         {SECTION_RAW_ROW, image->raw_row_bytes ? image->raw_row : NULL, 4, n},
     };
     annex_status status = put_parts(writer, image, parts, ARRAY_LENGTH(parts), error);

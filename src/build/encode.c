@@ -183,7 +183,7 @@ static annex_status encode_batches(struct builder *builder, struct encode_job *j
         job->batch = &batch;
         TRY_CLEANUP(gather(job, &key_bytes, error));
         TRY_CLEANUP(progress_for(&progress, threads, job->n, 256, encode_range, job, error));
-        if (builder->family == ANNEX_GRAPH) {
+        if (builder->family != ANNEX_FLAT) {
             TRY_CLEANUP(
                 progress_for(&progress, threads, builder->n_held_rows, 8, truth_range, job, error));
         }

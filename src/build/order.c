@@ -119,7 +119,7 @@ static annex_status permute_byte_keys(struct builder *builder, annex_error *erro
     return ANNEX_OK;
 }
 
-static annex_status move_rows(struct builder *builder, const uint64_t *places, annex_error *error)
+annex_status build_move_rows(struct builder *builder, const uint64_t *places, annex_error *error)
 {
     TRY(memory_new_raw(&builder->env, builder->n, 4, &builder->raw_row, error));
     for (uint32_t i = 0; i < builder->n; i++) {
@@ -183,7 +183,7 @@ annex_status build_order(struct builder *builder, annex_error *error)
     TRY_CLEANUP(progress_for(&progress, threads, builder->n, 256, assign_range, &job, error));
     TRY_CLEANUP(progress_update(&progress, builder->n, error));
     qsort(job.places, builder->n, sizeof *job.places, compare_places);
-    status = move_rows(builder, job.places, error);
+    status = build_move_rows(builder, job.places, error);
 cleanup:
     memory_free(env, job.queries, threads, sizeof *job.queries);
     memory_free(env, memory, threads, query_bytes);

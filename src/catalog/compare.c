@@ -23,6 +23,8 @@ struct comparison {
     struct progress progress;
     uint8_t *code; /* [code_bytes] of a vector, under the codec of any part */
     size_t code_bytes;
+    void *lists; /* working memory for a part that is lists */
+    size_t lists_bytes;
     float *unit;     /* [dimension], under cosine */
     float *work;     /* [dimension], for coding */
     uint64_t **seen; /* for each part, rows that the table has */
@@ -40,6 +42,9 @@ static bool compare_same(struct comparison *self, const struct catalog_part *par
         vector = self->unit;
     }
     codec_encode(&index->codec, vector, self->code, self->work, &lost);
+    if (index->header.family == ANNEX_IVF) {
+        return ivf_holds(index, row, self->code, self->lists);
+    }
     return memcmp(self->code, index_code(index, row), index->codec.row_bytes) == 0 &&
            (index->errors == NULL || lost <= index->errors[row]);
 }
@@ -119,8 +124,11 @@ static annex_status compare_open(struct comparison *self, annex_error *error)
         if (index->parts[i].index != NULL) {
             self->code_bytes =
                 MAX(self->code_bytes, index->parts[i].index->codec.row_bytes); /* of any codes */
+            size_t bytes = ivf_compare_bytes(index->parts[i].index);
+            self->lists_bytes = MAX(self->lists_bytes, bytes);
         }
     }
+    TRY(memory_new(env, self->lists_bytes, 1, &self->lists, error));
     TRY(memory_new(env, self->code_bytes, 1, &self->code, error));
     TRY(memory_new(env, index->definition.dimension, sizeof *self->unit, &self->unit, error));
     TRY(memory_new(env, index->definition.dimension, sizeof *self->work, &self->work, error));
@@ -144,6 +152,7 @@ static void compare_close(struct comparison *self)
     memory_free(env, self->unit, index->definition.dimension, sizeof *self->unit);
     memory_free(env, self->work, index->definition.dimension, sizeof *self->work);
     memory_free(env, self->code, self->code_bytes, 1);
+    memory_free(env, self->lists, self->lists_bytes, 1);
     source_rows_close(&self->rows);
 }
 

@@ -83,7 +83,9 @@ static void list_sum_parts(const struct catalog_index *index, annex_db_index *it
         recall += part->recall * (double)(part->slots - part->n_dead);
         if (part->slots >= largest) {
             largest = part->slots;
-            item->family = strcmp(part->family, "graph") == 0 ? "graph" : "flat";
+            annex_family family = ANNEX_FLAT;
+            (void)annex_family_parse(part->family, &family, NULL);
+            item->family = annex_family_name(family);
         }
     }
     item->segments = index->n_parts;

@@ -17,6 +17,8 @@
  */
 #include "catalog/catalog.h"
 
+enum { FOLD_FLAT_BELOW = 4096 }; /* rows; fewer than that make no lists */
+
 /* ---- from the whole table ---------------------------------------------------------------------*/
 
 annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
@@ -128,8 +130,11 @@ static annex_status fold_build(struct fold *fold, annex_error *error)
     }
     TRY(source_rows_open(fold->db, index, &fold->keys, "", false, &rows, error));
     annex_rows view = source_rows_view(&rows);
-    /* What was asked for is meant for the whole; a small segment is better off without a graph. */
-    annex_family family = index->definition.family == ANNEX_FLAT ? ANNEX_FLAT : ANNEX_FAMILY_AUTO;
+    /* What was asked for is meant for the whole; a small segment is better off when it is flat. */
+    annex_family family = index->definition.family;
+    if (family == ANNEX_GRAPH || (family == ANNEX_IVF && fold->keys.n < FOLD_FLAT_BELOW)) {
+        family = ANNEX_FAMILY_AUTO;
+    }
     annex_status status = store_build(fold->db, index, &view, family, error);
     if (status == ANNEX_OK) {
         source_say_left_out(&rows);

@@ -105,14 +105,8 @@ static annex_status read_index(struct member_reader *reader, json_t *value)
 {
     const char *text = NULL;
     TRY(member_text(reader, value, &text));
-    if (strcmp(text, "auto") == 0) {
-        reader->definition->family = ANNEX_FAMILY_AUTO;
-    } else if (strcmp(text, "flat") == 0) {
-        reader->definition->family = ANNEX_FLAT;
-    } else if (strcmp(text, "graph") == 0) {
-        reader->definition->family = ANNEX_GRAPH;
-    } else {
-        return member_wrong(reader, "\"auto\", \"flat\" or \"graph\"");
+    if (annex_family_parse(text, &reader->definition->family, NULL) != ANNEX_OK) {
+        return member_wrong(reader, "\"auto\", \"flat\", \"graph\" or \"ivf\"");
     }
     return ANNEX_OK;
 }
@@ -412,11 +406,6 @@ bool definition_is_complete(const struct definition *definition)
     return definition->dimension > 0 && definition->format != ANNEX_FORMAT_AUTO;
 }
 
-static json_t *family_name(annex_family family)
-{
-    return json_string(family == ANNEX_FLAT ? "flat" : family == ANNEX_GRAPH ? "graph" : "auto");
-}
-
 /* NULL when a name is not UTF-8. */
 static json_t *column_names(const char *const *names, size_t n)
 {
@@ -437,11 +426,11 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
     json_t *keys = column_names(definition->keys, definition->n_keys);
     json_t *watched = column_names(definition->watched, definition->n_watched);
     json_t *object = json_pack(
-        "{s:o, s:i, s:s, s:s, s:o, s:b, s:s, s:s, s:o, s:f, s:s, s:s, s:s, s:s}", "watched",
+        "{s:o, s:i, s:s, s:s, s:o, s:b, s:s, s:s, s:s, s:f, s:s, s:s, s:s, s:s}", "watched",
         watched, "catalog", CATALOG_FORMAT, "table", definition->table, "column",
         definition->column, "key", keys, "integer_key", definition->integer_key, "where",
         definition->where, "metric", annex_metric_name(definition->metric), "index",
-        family_name(definition->family), "recall", definition->recall, "storage",
+        annex_family_name(definition->family), "recall", definition->recall, "storage",
         definition->in_file ? "file" : "database", "format", annex_format_name(definition->format),
         "model", definition->model, "options", definition->options);
     const struct {

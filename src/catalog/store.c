@@ -408,7 +408,7 @@ static annex_status store_settle(annex_db *db, struct catalog_index *index,
 static double store_recall(const annex_index_info *info, double wanted)
 {
     double best = 0;
-    if (info->family != ANNEX_GRAPH || info->n_recall_points == 0) {
+    if (info->family == ANNEX_FLAT || info->n_recall_points == 0) {
         return 1;
     }
     for (uint32_t i = 0; i < info->n_recall_points && best < wanted; i++) {
@@ -459,7 +459,7 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     annex_index_describe(part->index, &part->info);
     part->slots = part->info.slots;
     part->bytes = part->info.bytes;
-    part->family = part->info.family == ANNEX_GRAPH ? "graph" : "flat";
+    part->family = annex_family_name(part->info.family);
     part->recall = store_recall(&part->info, index->definition.recall);
     memcpy(part->content, part->info.content, sizeof part->content);
     index->n_parts++; /* from here on it is released with the index */

@@ -27,12 +27,13 @@ static annex_status choose_metric(const struct session *session, const annex_rea
     return ANNEX_OK;
 }
 
-/* The place of the option's word in its list of choices: auto, then the values of the enum. */
-static unsigned choice(const struct session *session, enum option_id id, const char *second,
-                       const char *third)
+static annex_raw choose_raw(const struct session *session)
 {
-    const char *word = session_has(session, id) ? session_option(session, id)->text : "";
-    return strcmp(word, second) == 0 ? 1 : strcmp(word, third) == 0 ? 2 : 0;
+    const char *word =
+        session_has(session, OPTION_RAW) ? session_option(session, OPTION_RAW)->text : "auto";
+    return strcmp(word, "keep") == 0   ? ANNEX_RAW_KEEP
+           : strcmp(word, "none") == 0 ? ANNEX_RAW_NONE
+                                       : ANNEX_RAW_AUTO;
 }
 
 static annex_status set_options(const struct session *session, const annex_reader_info *info,
@@ -43,8 +44,14 @@ static annex_status set_options(const struct session *session, const annex_reade
                              session->arguments.operands[0]);
     }
     options->dimension = info->dimension;
-    options->family = (annex_family)choice(session, OPTION_INDEX, "flat", "graph");
-    options->raw = (annex_raw)choice(session, OPTION_RAW, "keep", "none");
+    if (session_has(session, OPTION_INDEX)) {
+        const char *word = session_option(session, OPTION_INDEX)->text;
+        annex_status status = annex_family_parse(word, &options->family, error);
+        if (status != ANNEX_OK) {
+            return status;
+        }
+    }
+    options->raw = choose_raw(session);
     options->degree = (uint32_t)session_option(session, OPTION_DEGREE)->count;
     options->effort = (uint32_t)session_option(session, OPTION_BUILD_EFFORT)->count;
     options->threads = (uint32_t)session_option(session, OPTION_THREADS)->count;
@@ -86,7 +93,7 @@ static void print_report(const struct session *session, const char *path, const 
     record_count(&record, "skipped", info.skipped);
     record_count(&record, "dimension", info.dimension);
     record_text(&record, "metric", annex_metric_name(info.metric));
-    record_text(&record, "family", info.family == ANNEX_GRAPH ? "graph" : "flat");
+    record_text(&record, "family", annex_family_name(info.family));
     record_text(&record, "codes", annex_codes_name(info.codes));
     record_count(&record, "degree", info.degree);
     record_count(&record, "default_effort", info.default_effort);

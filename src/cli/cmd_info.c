@@ -108,7 +108,7 @@ static int info_of_file(struct session *session)
     record_text(&record, "file", session->arguments.operands[0]);
     record_text(&record, "metric", annex_metric_name(info.metric));
     record_count(&record, "dimension", info.dimension);
-    record_text(&record, "family", info.family == ANNEX_GRAPH ? "graph" : "flat");
+    record_text(&record, "family", annex_family_name(info.family));
     record_text(&record, "codes", annex_codes_name(info.codes));
     record_bool(&record, "rotated", info.rotated);
     record_text(&record, "keys", info.key_kind == ANNEX_KEY_BYTES ? "bytes" : "integer");

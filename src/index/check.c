@@ -112,6 +112,9 @@ annex_status annex_index_check(const annex_index *index, annex_error *error)
     index_begin_read(self);
     TRY_CLEANUP(check_links(index, error));
     TRY_CLEANUP(check_keys(index, error));
+    if (index->header.family == ANNEX_IVF) {
+        TRY_CLEANUP(ivf_check(index, error));
+    }
     if (index->header.family == ANNEX_GRAPH && index->slots) {
         TRY_CLEANUP(check_edges(index, error));
         status = check_reach(index, error);

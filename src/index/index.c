@@ -36,6 +36,13 @@ static void attach(annex_index *index)
                        .slots = index->slots,
                        .entries = section(segment, SECTION_ENTRY),
                        .n_entries = (uint32_t)MIN(sections[SECTION_ENTRY].rows, GRAPH_MAX_ENTRIES)};
+    if (header->family == ANNEX_IVF) {
+        index->ivf = (struct ivf){.rabitq = rabitq_make(header->seed, header->dimension),
+                                  .centroids = section(segment, SECTION_CENTROIDS),
+                                  .lists = section(segment, SECTION_LISTS),
+                                  .blocks = section(segment, SECTION_BLOCKS),
+                                  .n_lists = (uint32_t)sections[SECTION_CENTROIDS].rows};
+    }
     index->errors = section(segment, SECTION_ERRORS);
     index->raw = section(segment, SECTION_RAW);
     index->keeps_raw = sections[SECTION_RAW].data != NULL;
@@ -153,6 +160,31 @@ void annex_index_close(annex_index *index)
     pthread_rwlock_destroy(&index->lock);
     pthread_mutex_destroy(&index->scratch_lock);
     memory_free(&env, index, 1, sizeof *index);
+}
+
+/* ---- families --------------------------------------------------------------------------------*/
+
+static const char *const family_names[] = {[ANNEX_FAMILY_AUTO] = "auto",
+                                           [ANNEX_FLAT] = "flat",
+                                           [ANNEX_GRAPH] = "graph",
+                                           [ANNEX_IVF] = "ivf"};
+
+const char *annex_family_name(annex_family family)
+{
+    return (size_t)family < ARRAY_LENGTH(family_names) ? family_names[family] : NULL;
+}
+
+annex_status annex_family_parse(const char *name, annex_family *family, annex_error *error)
+{
+    *family = ANNEX_FAMILY_AUTO;
+    for (size_t i = 0; i < ARRAY_LENGTH(family_names); i++) {
+        if (strcmp(name, family_names[i]) == 0) {
+            *family = (annex_family)i;
+            return ANNEX_OK;
+        }
+    }
+    return error_set(error, ANNEX_INVALID, "'%s' is no kind of index; use auto, flat, graph or ivf",
+                     name);
 }
 
 /* ---- describing ------------------------------------------------------------------------------*/

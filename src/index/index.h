@@ -19,6 +19,7 @@
 #include <pthread.h>
 
 #include "index/graph.h"
+#include "index/ivf.h"
 #include "segment/segment.h"
 
 #define INDEX_CALIBRATED_K 10
@@ -32,6 +33,7 @@ struct annex_index {
     struct segment_header header;
     struct codec codec;
     struct graph graph; /* codes of every family; edges of a graph */
+    struct ivf ivf;     /* of lists, which have no codes in `graph` */
     uint32_t slots;
     uint32_t live;
     uint64_t *dead;      /* bitmap [capacity]; NULL: all live */
@@ -116,6 +118,7 @@ struct scratch {
     struct walk walk;
     struct query query;
     void *query_memory;
+    struct ivf_scratch ivf;
     struct ranked *items; /* [items_capacity] */
     size_t n_items, items_capacity;
     float *heap; /* [heap_capacity] the k smallest upper bounds, largest first */
@@ -161,6 +164,32 @@ annex_status scratch_push(annex_index *index, struct scratch *scratch, float ord
 static inline size_t index_rerank(size_t k, uint32_t window, bool scores_are_exact)
 {
     return scores_are_exact ? k : k + 16 + window / 8;
+}
+
+/* ---- reach (inline) --------------------------------------------------------------------------*/
+
+enum { INDEX_REACH_LOW = 24, INDEX_REACH_HIGH = 96 }; /* efforts whose reach the header holds */
+
+/* The window of a walk whose reach makes it expand `effort` rows on average. */
+static inline uint32_t index_window(float reach, uint32_t effort)
+{
+    return reach > 0 ? 2 * effort : effort;
+}
+
+/*
+ * The reach (graph.h) at which queries expand `effort` rows on average, between and beyond the two
+ * that were measured: it grows with the logarithm, here in steps of a power of two joined by lines.
+ */
+static inline float index_reach(const float reach[2], uint32_t effort)
+{
+    if (reach[0] == 0) {
+        return 0;
+    }
+    uint32_t power = 31 - (uint32_t)__builtin_clz(effort | 1);
+    float log2 = (float)power + (float)(effort - (1u << power)) / (float)(1u << power);
+    float low = 4.5f, high = 6.5f; /* of the two efforts */
+    float between = (log2 - low) / (high - low);
+    return MAX(reach[0] + between * (reach[1] - reach[0]), reach[0] / 8);
 }
 
 /* ---- filter (inline) -------------------------------------------------------------------------*/

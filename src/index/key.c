@@ -176,6 +176,8 @@ annex_status annex_index_vector(const annex_index *index, uint32_t row, void *ve
     const void *raw = status ? NULL : index_raw(index, row);
     if (raw) {
         memcpy(vector, raw, codec_vector_bytes(&index->codec));
+    } else if (!status && index->header.family == ANNEX_IVF) {
+        status = ivf_vector(index, row, vector, error);
     } else if (!status) {
         codec_decode(&index->codec, index_code(index, row), vector);
     }

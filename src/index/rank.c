@@ -119,10 +119,14 @@ static void from_raw(const annex_index *index, struct scratch *scratch, struct r
     }
 }
 
-/* Codes that lose nothing, or nothing better than codes: their own distance. */
+/*
+ * Codes that lose nothing, or nothing better than codes: their own distance. Items of lists come
+ * with that.
+ */
 static void from_codes(const annex_index *index, struct scratch *scratch, struct ranked *items,
                        size_t n)
 {
+    n = index->header.family == ANNEX_IVF ? 0 : n;
     for (size_t i = 0; i < n; i++) {
         if (index->codec.lossless && !scratch->query.exact) {
             codec_decode(&index->codec, index_code(index, items[i].slot), scratch->vectors);

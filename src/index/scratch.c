@@ -8,6 +8,7 @@ static void scratch_free(annex_index *index, struct scratch *scratch)
 {
     const annex_env *env = &index->env;
     walk_free(env, &scratch->walk);
+    ivf_scratch_free(index, &scratch->ivf);
     memory_free(env, scratch->query_memory, 1, codec_query_bytes(&index->codec));
     memory_free(env, scratch->items, scratch->items_capacity, sizeof *scratch->items);
     memory_free(env, scratch->heap, scratch->heap_capacity, sizeof *scratch->heap);

@@ -50,6 +50,20 @@ static annex_status check_options(const annex_search_options *options, annex_err
     return ANNEX_OK;
 }
 
+/* As many as hold so many passing rows as there are rows without a filter. */
+static uint32_t choose_lists(const struct plan *plan)
+{
+    if (plan->effort == ANNEX_EFFORT_EXACT || plan->passing == 0 || plan->options->after) {
+        return 0;
+    }
+    double lists = plan->effort;
+    for (size_t n = plan->k / INDEX_CALIBRATED_K; n > 1 && !plan->options->effort; n /= 2) {
+        lists += plan->effort / 2.0;
+    }
+    lists = ceil(lists * plan->index->slots / (double)plan->passing);
+    return (uint32_t)MIN(lists, plan->index->ivf.n_lists);
+}
+
 /* ---- one query -------------------------------------------------------------------------------*/
 
 enum { WALK_POLL_ROWS = 1 << 14 };
@@ -151,8 +165,12 @@ static annex_status search_one(const struct plan *plan, struct scratch *scratch,
     scratch->scanned = scratch->walk.scored = 0; /* max_scan is for one query */
     scratch->cut = false;
     codec_query_set(&scratch->query, query);
-    TRY(plan->window ? search_graph(plan, scratch, error)
-                     : exact_one(index, scratch, plan->k, plan->options, error));
+    if (index->header.family == ANNEX_IVF) {
+        TRY(ivf_nearest(index, scratch, plan->k, plan->window, error));
+    } else {
+        TRY(plan->window ? search_graph(plan, scratch, error)
+                         : exact_one(index, scratch, plan->k, plan->options, error));
+    }
     *found = MIN(plan->k, scratch->n_items);
     search_write_hits(index, scratch, *found, hits);
     scratch->scanned += scanned;
@@ -195,8 +213,10 @@ static uint64_t bytes_read(const annex_index *index, const struct scratch *scrat
 {
     const struct codec *codec = &index->codec;
     bool vectors = index->raw || scratch->options->fetch;
+    bool lists = index->header.family == ANNEX_IVF;
+    size_t code = lists ? index->ivf.rabitq.block_bytes / RABITQ_ROWS : codec->row_bytes;
     return scratch->walk.hops * index->graph.degree * sizeof *index->graph.neighbours +
-           (scratch->walk.scored + scratch->scanned) * codec->row_bytes +
+           (scratch->walk.scored + scratch->scanned) * code +
            scratch->reranked * (vectors ? codec_vector_bytes(codec) : codec->row_bytes);
 }
 
@@ -233,7 +253,8 @@ static annex_status search_locked(struct search_job *job, size_t n_queries, anne
                                        .hits = job->hits,
                                        .hits_stride = job->k,
                                        .found = job->found};
-    bool walk = job->plan.window > 0 || job->plan.k == 0;
+    bool lists = index->header.family == ANNEX_IVF;
+    bool walk = job->plan.window > 0 || job->plan.k == 0 || lists;
     struct scratch *one = NULL, **scratches = &one;
     unsigned threads = n_queries > 1 ? parallel_threads(&index->env, options->threads) : 1;
     threads = walk ? (unsigned)MIN(threads, MAX(n_queries, 1)) : exact_threads(&exact);
@@ -280,6 +301,9 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
     struct search_job job = {
         .queries = queries, .k = k, .hits = hits, .found = found, .caller = pthread_self()};
     plan_make(self, options, MIN(k, index->live), &job.plan);
+    if (index->header.family == ANNEX_IVF) {
+        job.plan.window = choose_lists(&job.plan);
+    }
     annex_status status = search_locked(&job, n_queries, error);
     pthread_rwlock_unlock(&self->lock);
     if (status) {
@@ -305,8 +329,11 @@ static annex_status within_items(annex_index *index, struct scratch *scratch, co
         struct plan plan = {.index = index, .options = options};
         uint32_t window = MIN(options->effort, index->slots);
         TRY(scratch_reserve_pool(index, scratch, window, error));
+        scratch->walk.reach = 0;
         TRY(walk_graph(scratch, window, error));
         TRY(collect(&plan, scratch, SIZE_MAX, error));
+    } else if (index->header.family == ANNEX_IVF) {
+        TRY(ivf_within(index, scratch, order, error));
     } else {
         TRY(flat_within(index, scratch, order, options, error));
     }

@@ -18,6 +18,7 @@
 #define CHECK_MAX_PADDING 64 /* of a code, in bytes */
 #define CHECK_TERM_BYTES 8   /* scale and bias behind each code */
 #define CHECK_MAX_KEY_BYTES 65535
+#define CHECK_BLOCK_ROWS 32
 
 annex_status segment_damaged(annex_error *error, const char *name, const char *format, ...)
 {
@@ -55,20 +56,29 @@ static struct section_rule rule_raw(const struct segment_header *header)
     return rule_exact(OPTIONAL, header->slots, bytes);
 }
 
+/* A block has a nibble of 32 rows for each 4 dimensions, and two factors of each. */
+static struct section_rule rule_blocks(const struct segment_header *header)
+{
+    uint64_t groups = (header->dimension + 3u) / 4;
+    uint64_t blocks = (header->slots + CHECK_BLOCK_ROWS - 1) / CHECK_BLOCK_ROWS;
+
+    return rule_exact(REQUIRED, blocks, groups * CHECK_BLOCK_ROWS / 2 + 8 * CHECK_BLOCK_ROWS);
+}
+
 static struct section_rule rule_of(const struct segment_header *header, enum segment_kind kind)
 {
     uint64_t slots = header->slots;
     bool numbers = header->code != SEGMENT_CODE_BITS;
-    bool graph = header->family == ANNEX_GRAPH;
+    bool graph = header->family == ANNEX_GRAPH, ivf = header->family == ANNEX_IVF;
     bool byte_keys = header->key_kind == ANNEX_KEY_BYTES;
 
     switch (kind) {
     case SECTION_CODES:
-        return rule_exact(REQUIRED, slots, header->code_bytes + CHECK_TERM_BYTES);
+        return rule_exact(ivf ? FORBIDDEN : REQUIRED, slots, header->code_bytes + CHECK_TERM_BYTES);
     case SECTION_SAME:
         return rule_exact(graph ? OPTIONAL : FORBIDDEN, slots, 4);
     case SECTION_ERRORS:
-        return rule_exact(numbers ? REQUIRED : FORBIDDEN, slots, 4);
+        return rule_exact(numbers && !ivf ? REQUIRED : FORBIDDEN, slots, 4);
     case SECTION_CENTER:
         return rule_exact(numbers ? REQUIRED : FORBIDDEN, header->dimension, 4);
     case SECTION_RAW:
@@ -88,6 +98,15 @@ static struct section_rule rule_of(const struct segment_header *header, enum seg
         return (struct section_rule){OPTIONAL, 0, ANNEX_MAX_RECALL_POINTS, 8, 8, 1};
     case SECTION_RAW_ROW:
         return rule_exact(OPTIONAL, slots, 4);
+    case SECTION_CENTROIDS: {
+        uint64_t stride = header->code_bytes + CHECK_TERM_BYTES;
+        return (struct section_rule){
+            ivf ? REQUIRED : FORBIDDEN, 1, MAX(slots, 1), stride, stride, 1};
+    }
+    case SECTION_LISTS:
+        return (struct section_rule){ivf ? REQUIRED : FORBIDDEN, 2, MAX(slots, 1) + 1, 16, 16, 1};
+    case SECTION_BLOCKS:
+        return ivf ? rule_blocks(header) : rule_exact(FORBIDDEN, 0, 1);
     case SECTION_KIND_END:
         break;
     }
@@ -96,10 +115,21 @@ static struct section_rule rule_of(const struct segment_header *header, enum seg
 }
 
 static const char *const section_names[SECTION_KIND_END] = {
-    [SECTION_CODES] = "codes",       [SECTION_SAME] = "same",     [SECTION_ERRORS] = "errors",
-    [SECTION_CENTER] = "center",     [SECTION_RAW] = "raw",       [SECTION_GRAPH] = "graph",
-    [SECTION_ENTRY] = "entry",       [SECTION_KEYS] = "keys",     [SECTION_KEY_BYTES] = "key bytes",
-    [SECTION_KEY_HASH] = "key hash", [SECTION_RECALL] = "recall", [SECTION_RAW_ROW] = "raw row",
+    [SECTION_CODES] = "codes",
+    [SECTION_SAME] = "same",
+    [SECTION_ERRORS] = "errors",
+    [SECTION_CENTER] = "center",
+    [SECTION_RAW] = "raw",
+    [SECTION_GRAPH] = "graph",
+    [SECTION_ENTRY] = "entry",
+    [SECTION_KEYS] = "keys",
+    [SECTION_KEY_BYTES] = "key bytes",
+    [SECTION_KEY_HASH] = "key hash",
+    [SECTION_RECALL] = "recall",
+    [SECTION_RAW_ROW] = "raw row",
+    [SECTION_CENTROIDS] = "centroids",
+    [SECTION_LISTS] = "lists",
+    [SECTION_BLOCKS] = "blocks",
 };
 
 static annex_status check_section(const char *name, const char *what,
@@ -206,8 +236,12 @@ static annex_status check_code(const char *name, const struct segment_header *he
 static annex_status check_family(const char *name, const struct segment_header *header,
                                  annex_error *error)
 {
-    TRY(check_range(name, "the family", header->family, ANNEX_FLAT, ANNEX_GRAPH, error));
-    if (header->family == ANNEX_FLAT) {
+    TRY(check_range(name, "the family", header->family, ANNEX_FLAT, ANNEX_IVF, error));
+    if (header->family == ANNEX_IVF &&
+        (header->metric > ANNEX_COSINE || !(header->required_features & SEGMENT_FEATURE_IVF))) {
+        return segment_damaged(error, name, "lists cannot be of its metric and features");
+    }
+    if (header->family != ANNEX_GRAPH) {
         return check_range(name, "the degree", header->degree, 0, 0, error);
     }
     TRY(check_range(name, "the degree", header->degree, CHECK_MIN_DEGREE, CHECK_MAX_DEGREE, error));
@@ -224,6 +258,7 @@ annex_status segment_check(const char *name, const struct segment_header *header
                            const struct segment_section *sections, annex_error *error)
 {
     const struct segment_section *hash = &sections[SECTION_KEY_HASH];
+    const struct segment_section *lists = &sections[SECTION_LISTS];
 
     TRY(check_range(name, "the number of rows", header->slots, 0, ANNEX_MAX_ROWS, error));
     TRY(check_range(name, "the metric", header->metric, ANNEX_L2, ANNEX_JACCARD, error));
@@ -232,6 +267,8 @@ annex_status segment_check(const char *name, const struct segment_header *header
                     error));
     TRY(check_range(name, "\"lossless\"", header->lossless, 0, 1, error));
     TRY(check_float(name, "alpha", header->alpha, error));
+    TRY(check_float(name, "the shorter reach", header->reach[0], error));
+    TRY(check_float(name, "the longer reach", header->reach[1], error));
     TRY(check_float(name, "the largest norm", header->max_norm, error));
     TRY(check_float(name, "the scale", header->fixed_scale, error));
     if (header->metric == ANNEX_L1 && !(header->fixed_scale > 0)) {
@@ -248,6 +285,11 @@ annex_status segment_check(const char *name, const struct segment_header *header
         return segment_damaged(error, name,
                                "section \"key hash\" has %" PRIu64 " rows, expected a power of two",
                                hash->rows);
+    }
+    if (lists->data != NULL && lists->rows != sections[SECTION_CENTROIDS].rows + 1) {
+        return segment_damaged(
+            error, name, "section \"lists\" has %" PRIu64 " rows, expected one more than centroids",
+            lists->rows);
     }
     return ANNEX_OK;
 }

@@ -22,7 +22,7 @@
     "\x89"            \
     "ANNEX\r\n"                /* 8 bytes: a high byte and line ends catch text transfers */
 #define SEGMENT_FORMAT_MAJOR 1 /* a reader refuses other majors */
-#define SEGMENT_FORMAT_MINOR 0 /* additions an older reader may ignore */
+#define SEGMENT_FORMAT_MINOR 1 /* additions an older reader may ignore */
 #define SEGMENT_ALIGNMENT 4096
 #define SEGMENT_CHUNK_BYTES (1u << 20) /* one checksum for each chunk of a section */
 
@@ -37,6 +37,7 @@ enum segment_code {
 };
 
 /* Required features. */
+#define SEGMENT_FEATURE_IVF UINT64_C(1)   /* rows in lists, coded by one bit a dimension */
 #define SEGMENT_FEATURE_CODES UINT64_C(2) /* codes other than q8 and bits, or rotated ones */
 
 /* Kinds are stable numbers. `stride` bytes a row, `rows` rows. */
@@ -49,11 +50,14 @@ enum segment_kind {
     SECTION_GRAPH = 6,  /* [slots x degree x 4] u32 neighbours, 0xffffffff fills the end */
     SECTION_ENTRY = 7,  /* [n x 4] u32 rows where searches start */
     SECTION_KEYS = 8,   /* [slots x 8] i64 key, or end offset of the byte key */
-    SECTION_KEY_BYTES = 9, /* [bytes x 1] byte keys one after the other, in slot order */
-    SECTION_KEY_HASH = 10, /* [2^m x 4] u32 slot + 1 by hash of key, linear probing, 0: empty */
-    SECTION_RECALL = 11,   /* [n x 8] {u32 effort, f32 recall} */
-    SECTION_RAW_ROW = 12,  /* [slots x 4] u32 row of RAW; absent: the slot's own number */
-    SECTION_KIND_END = 13
+    SECTION_KEY_BYTES = 9,  /* [bytes x 1] byte keys one after the other, in slot order */
+    SECTION_KEY_HASH = 10,  /* [2^m x 4] u32 slot + 1 by hash of key, linear probing, 0: empty */
+    SECTION_RECALL = 11,    /* [n x 8] {u32 effort, f32 recall} */
+    SECTION_RAW_ROW = 12,   /* [slots x 4] u32 row of RAW; absent: the slot's own number */
+    SECTION_CENTROIDS = 13, /* [lists x (code_bytes + 8)] as CODES; ivf only, with the two below */
+    SECTION_LISTS = 14,     /* [lists + 1 x 16] u32 first slot, f32 radius, spread, lost */
+    SECTION_BLOCKS = 15,    /* [slots / 32 rounded up x block bytes]: see quant/rabitq.h */
+    SECTION_KIND_END = 16
 };
 
 /* What an image says about itself, decoded from the header. */
@@ -77,6 +81,7 @@ struct segment_header {
     float max_norm;    /* inner product: largest norm, for the augmented build metric */
     float fixed_scale; /* > 0: all rows have this scale */
     uint32_t rotated;  /* vectors are rotated before they are coded, by `seed` */
+    float reach[2];    /* when walks stop: see index_reach; 0: by their window only */
     uint64_t seed;
     uint64_t content[2]; /* hash over the other header fields and every section's checksums */
 };

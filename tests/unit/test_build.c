@@ -145,7 +145,7 @@ static void build__options_out_of_range__are_refused(void **state)
     o.dimension = ANNEX_MAX_DIMENSION + 1;
     expect_invalid(&rows, &o, "dimension");
     o = good;
-    o.family = (annex_family)3;
+    o.family = (annex_family)4;
     expect_invalid(&rows, &o, "family");
     o = good;
     o.raw = (annex_raw)-1;

@@ -100,7 +100,7 @@ static void wrong_options__are_named_with_what_helps(void **state)
         {"{\"recall\":1.5}", "at most 1"},
         {"{\"degree\":9}", "multiple of 8"},
         {"{\"degree\":4096}", "from 8 to 128"},
-        {"{\"index\":\"ivf\"}", "\"graph\""},
+        {"{\"index\":\"hnsw\"}", "\"graph\""},
         {"{\"key\":[]}", "1 to 8"},
         {"{\"key\":[\"a\",\"a\"]}", "twice"},
         {"{\"metric\":\"hamming\",\"format\":\"f32\"}", "compares bits"},
