@@ -6,6 +6,8 @@
  * Reranking is exact, so a true neighbour is found when it is among the rows that would be
  * reranked.
  */
+#include <math.h>
+
 #include "build/build.h"
 
 static const uint32_t efforts[] = {10,  14,  20,  28,  40,  56,   80,   112,
@@ -18,6 +20,7 @@ struct calibrate_job {
     const struct graph *graph;
     const uint32_t *slot_of; /* [n] by slot before ordering */
     uint32_t effort;
+    float reach;
     struct walk *walks;    /* one a worker */
     struct query *queries; /* one a worker */
     uint32_t *hits;        /* [held rows] */
@@ -48,7 +51,9 @@ static annex_status calibrate_range(void *argument, unsigned worker, size_t firs
         const struct held_out *held = &job->builder->held[h];
         struct query *query = &job->queries[worker];
         codec_query_set(query, held->vector);
-        graph_walk(job->graph, query, job->effort, walk);
+        walk->reach = job->reach;
+        walk->near = walk->least = INDEX_CALIBRATED_K;
+        graph_walk(job->graph, query, index_window(job->reach, job->effort), walk);
         size_t n = index_rerank(INDEX_CALIBRATED_K, job->effort, query->exact);
         job->hits[h] = 0;
         for (uint32_t i = 0; i < held->n; i++) {
@@ -69,22 +74,61 @@ static float recall_of(const struct calibrate_job *job)
     return all ? (float)((double)hits / (double)all) : 1;
 }
 
+/* Walks all rows held back with job->effort and job->reach. */
+static annex_status calibrate_walk(struct builder *builder, struct calibrate_job *job,
+                                   unsigned threads, struct progress *progress, annex_error *error)
+{
+    size_t capacity = MAX(index_window(job->reach, job->effort),
+                          index_rerank(INDEX_CALIBRATED_K, job->effort, false));
+    for (unsigned t = 0; t < threads; t++) {
+        walk_free(&builder->env, &job->walks[t]);
+        TRY(walk_new(&builder->env, builder->n, (uint32_t)MIN(capacity, builder->n), 0,
+                     &job->walks[t], error));
+    }
+    return progress_for(progress, threads, builder->n_held_rows, 4, calibrate_range, job, error);
+}
+
+/* Finds the reach at which the walks expand `effort` rows on average, by halving its logarithm. */
+static annex_status calibrate_reach(struct builder *builder, struct calibrate_job *job,
+                                    uint32_t effort, unsigned threads, struct progress *progress,
+                                    float *reach, annex_error *error)
+{
+    enum { STEPS = 8 };
+    float factor = 16; /* its square root the next time: in all 1/2000 … 30 */
+    *reach = 0.125f;
+    job->effort = effort;
+    for (int step = 0; step < STEPS; step++) {
+        job->reach = *reach;
+        TRY(calibrate_walk(builder, job, threads, progress, error));
+        uint64_t hops = 0;
+        for (unsigned t = 0; t < threads; t++) {
+            hops += job->walks[t].hops;
+        }
+        bool enough = hops >= (uint64_t)effort * builder->n_held_rows;
+        *reach = enough ? *reach / factor : *reach * factor;
+        factor = sqrtf(factor);
+    }
+    return ANNEX_OK;
+}
+
 static annex_status calibrate_efforts(struct builder *builder, struct calibrate_job *job,
                                       unsigned threads, annex_error *error)
 {
     struct progress progress;
     TRY(progress_begin(&progress, &builder->env, "measuring", ARRAY_LENGTH(efforts), error));
+    if (builder->n > 4 * INDEX_REACH_HIGH) {
+        TRY(calibrate_reach(builder, job, INDEX_REACH_LOW, threads, &progress, &builder->reach[0],
+                            error));
+        TRY(calibrate_reach(builder, job, INDEX_REACH_HIGH, threads, &progress, &builder->reach[1],
+                            error));
+    }
     for (size_t e = 0; e < ARRAY_LENGTH(efforts); e++) {
         job->effort = efforts[e];
-        size_t capacity = MAX(job->effort, index_rerank(INDEX_CALIBRATED_K, job->effort, false));
-        if (capacity > builder->n) {
+        job->reach = index_reach(builder->reach, efforts[e]);
+        if (index_window(job->reach, job->effort) > builder->n) {
             break;
         }
-        for (unsigned t = 0; t < threads; t++) {
-            walk_free(&builder->env, &job->walks[t]);
-            TRY(walk_new(&builder->env, builder->n, (uint32_t)capacity, 0, &job->walks[t], error));
-        }
-        TRY(progress_for(&progress, threads, builder->n_held_rows, 4, calibrate_range, job, error));
+        TRY(calibrate_walk(builder, job, threads, &progress, error));
         TRY(progress_update(&progress, e + 1, error));
         builder->recall[builder->n_recall++] =
             (annex_recall_point){.effort = job->effort, .recall = recall_of(job)};

@@ -232,6 +232,7 @@ static annex_status write_image(struct save *save, const char *path, annex_error
         .raw_context = save,
     };
     image.header.slots = save->n;
+    image.header.reach[0] = image.header.reach[1] = 0; /* were measured on another graph */
     return emit_image(&image, path, NULL, error);
 }
 

@@ -75,6 +75,20 @@ static void forget_visits(struct walk *walk)
     walk->n_touched = 0;
 }
 
+/* The first item that is too far to matter, by walk->reach. */
+static walk_item walk_bar(const struct query *query, const struct walk *walk)
+{
+    if (walk->reach == 0 || walk->size < MAX(walk->near, walk->least)) {
+        return UINT64_MAX;
+    }
+    /* Distances count from the least one possible: under ip that is the product of the norms. */
+    const struct codec *codec = query->codec;
+    float zero = codec->metric == ANNEX_IP ? -query->norm * codec->max_norm : 0;
+    float near = walk_score(walk->pool[walk->near - 1]);
+    float limit = near + walk->reach * MAX(near - zero, 0);
+    return walk_item_of(MAX(limit, walk_score(walk->pool[walk->least - 1])), GRAPH_END >> 1);
+}
+
 static const uint32_t *neighbours_of(const struct graph *graph, uint32_t id)
 {
     return graph->neighbours + (size_t)id * graph->degree;
@@ -93,7 +107,10 @@ static uint32_t absorb(const struct graph *graph, const struct query *query, str
     walk->scored += n;
     uint32_t lowest = UINT32_MAX;
     for (uint32_t first = 0; first < n; first += GROUP) {
-        walk_item worst = walk->size == walk->capacity ? walk->pool[walk->size - 1] : UINT64_MAX;
+        walk_item worst = walk_bar(query, walk);
+        if (walk->size == walk->capacity) {
+            worst = MIN(worst, walk->pool[walk->size - 1]);
+        }
         uint32_t kept = 0;
         for (uint32_t i = first; i < MIN(first + GROUP, n); i++) {
             walk_item item = walk_item_of(scores[i], ids[i]);
@@ -155,7 +172,8 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
     for (;;) {
         uint32_t limit = MIN(window, walk->size);
         uint32_t best[EXPAND], n_best = 0;
-        for (; cursor < limit && n_best < EXPAND; cursor++) {
+        walk_item bar = walk_bar(query, walk);
+        for (; cursor < limit && n_best < EXPAND && walk->pool[cursor] < bar; cursor++) {
             if (!(walk->pool[cursor] & 1)) {
                 if (walk->n_expanded < walk->expanded_capacity) {
                     walk->expanded[walk->n_expanded++] = walk->pool[cursor];

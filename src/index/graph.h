@@ -3,7 +3,8 @@
  *
  * A graph is one layer: row u has up to `degree` neighbours at neighbours[u * degree], closed by
  * GRAPH_END when fewer. A walk keeps a pool of the nearest rows seen, sorted, and expands the
- * nearest ones that are not expanded yet until the first `window` of the pool are all expanded.
+ * nearest ones that are not expanded yet until the first `window` of the pool are all expanded, or
+ * until the next is too far to matter (walk.reach).
  *
  * Invariants
  *   1. The pool is sorted by (score, id) and holds no row twice: its order does not depend on the
@@ -71,6 +72,13 @@ struct walk {
     walk_item *expanded; /* optional [expanded_capacity]: every row that was expanded, in order */
     uint32_t n_expanded, expanded_capacity;
     uint64_t hops, scored;
+    /*
+     * Rows are too far to be kept or expanded when they are farther than both the pool's `least`-th
+     * and (1 + reach) times the distance of its `near`-th: easy queries end early, hard ones use
+     * the window (adaptive beam search: Al-Jazzazi et al., 2025, arXiv 2505.15636). 0: off.
+     */
+    float reach;
+    uint32_t near, least;
     /*
      * Asked before rows that would bring `scored` to check_at or beyond: how many of them may be
      * scored, fewer to end the walk; it moves check_at on. Never asked with UINT64_MAX.

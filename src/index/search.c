@@ -118,6 +118,24 @@ static annex_status collect(const struct plan *plan, struct scratch *scratch, si
     return ANNEX_OK;
 }
 
+/* The walk of a search without a filter: hard queries may use a wider window than easy ones. */
+static annex_status walk_reaching(const struct plan *plan, struct scratch *scratch, size_t wanted,
+                                  annex_error *error)
+{
+    const annex_index *index = plan->index;
+    struct walk *walk = &scratch->walk;
+    float reach = index_reach(index->header.reach, plan->effort);
+    uint32_t window = MIN(index_window(reach, plan->window), index->slots);
+    uint32_t capacity = (uint32_t)MIN(MAX(window, wanted), index->slots);
+    TRY(scratch_reserve_pool(plan->index, scratch, capacity, error));
+    walk->reach = reach;
+    walk->near = INDEX_CALIBRATED_K;
+    walk->least = (uint32_t)plan->k;
+    annex_status status = walk_graph(scratch, window, error);
+    walk->reach = 0;
+    return status;
+}
+
 static annex_status search_graph(const struct plan *plan, struct scratch *scratch,
                                  annex_error *error)
 {
@@ -129,9 +147,7 @@ static annex_status search_graph(const struct plan *plan, struct scratch *scratc
         TRY(filtered_walk(plan, scratch, wanted, &found, error));
         TRY(scratch_halt(scratch, error));
     } else {
-        uint32_t capacity = (uint32_t)MIN(MAX(plan->window, wanted), index->slots);
-        TRY(scratch_reserve_pool(index, scratch, capacity, error));
-        TRY(walk_graph(scratch, plan->window, error));
+        TRY(walk_reaching(plan, scratch, wanted, error));
     }
     if (found) {
         TRY(collect(plan, scratch, wanted, error));

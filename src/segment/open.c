@@ -131,6 +131,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .build_effort = disk->build_effort,
         .default_effort = disk->default_effort,
         .alpha = disk->alpha,
+        .reach = {disk->reach[0], disk->reach[1]},
         .max_norm = disk->max_norm,
         .fixed_scale = disk->fixed_scale,
         .rotated = disk->rotated,
