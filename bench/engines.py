@@ -146,7 +146,7 @@ class Usearch(Peer):
     package = "usearch"
     note = "the wheel picks its kernels at run time"
     settings = {"f32": "f32", "f16": "f16", "i8": "i8"}
-    default = ("f32",)
+    default = ("f32", "f16")
 
     def scaled(self, vectors):
         return vectors / self.scale if self.setting == "i8" else vectors
@@ -262,7 +262,7 @@ class Glass(Peer):
     note = "wheel for AVX2; the file holds no vectors"
     settings = {"SQ8": (32, "SQ8U", "SQ8U"), "SQ4": (48, "SQ8U", "SQ4U"),
                 "FP16": (32, "FP16", "FP16")}
-    default = ("SQ8",)
+    default = ("SQ8", "FP16")
 
     def build(self, rows, threads):
         import glass
@@ -460,14 +460,15 @@ class Ngt(Peer):
         import ngtpy
 
         outgoing, incoming = self.setting
-        ngtpy.create(f"{folder}/anng", self.dimension, edge_size_for_creation=incoming)
+        ngtpy.create(f"{folder}/anng", self.dimension, edge_size_for_creation=incoming,
+                     edge_size_for_search=0)
         index = ngtpy.Index(f"{folder}/anng")
         index.batch_insert(self.rows, self.threads)
         index.save()
         index.close()
         optimizer = ngtpy.Optimizer(num_of_outgoings=outgoing, num_of_incomings=incoming,
                                     log_disabled=True)
-        optimizer.set_processing_modes(True, False, False)
+        optimizer.set_processing_modes(True, False, False, False)  # its tuning never ended here
         optimizer.execute(f"{folder}/anng", f"{folder}/onng")
 
     def load(self, folder, rows):

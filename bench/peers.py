@@ -66,8 +66,9 @@ def measure_pass(peer, queries, k, point):
 def measure_effort(peer, data, queries, k, effort):
     point = {"effort": effort, "recall": 0.0, "qps_batch": 0.0, "qps_single": 0.0}
     peer.search(queries[:1], k, effort)
-    ids = measure_pass(peer, queries, k, point)
-    point["recall"] = data.recall(np.asarray(ids), k)
+    ids = np.array(measure_pass(peer, queries, k, point), np.int64)
+    ids[(ids < 0) | (ids >= len(data.train))] = -1  # what some return when they found too few
+    point["recall"] = data.recall(ids, k)
     return point
 
 
@@ -105,12 +106,12 @@ def build(peer, data, arguments):
     return {"build_seconds": time.perf_counter() - start, "threads": arguments.threads}
 
 
-def measure_exact(peer, data, k):
-    """Queries per second of the library's exact search, where it has one; one query per call."""
-    if not hasattr(peer, "exact"):
+def measure_exact(peer, data, setting):
+    """Queries per second of the library's exact search, if it has one; one query per call."""
+    if not hasattr(peer, "exact") or setting != peer.default[0]:
         return None
     search = peer.exact(data.rows())
-    seconds = time_calls(lambda query: search(query, k), data.queries()[:EXACT_QUERIES])
+    seconds = time_calls(lambda query: search(query, 10), data.queries()[:EXACT_QUERIES])
     return float(1 / seconds.mean())
 
 
@@ -123,8 +124,8 @@ def evaluate(peer, data, arguments):
         given = efforts.get(k)
         points[k] = (measure_listed(peer, data, queries, int(k), given) if given
                      else sweep(peer, data, queries, int(k)))
-    return {"threads": 1, "exact_qps": None if efforts else measure_exact(peer, data, 10),
-            "points": points}
+    exact = None if efforts else measure_exact(peer, data, arguments.setting)
+    return {"threads": 1, "exact_qps": exact, "points": points}
 
 
 def parse_arguments():

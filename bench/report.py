@@ -130,6 +130,11 @@ def cell(value, form, width):
     return format("-" if value is None else format(value, form), f">{width}")
 
 
+def times(value):
+    """How many times, in at most five characters with the space before them."""
+    return cell(value, ".2f" if (value or 0) < 9.995 else ".1f" if value < 99.95 else ".0f", 5)
+
+
 def header(result):
     data, machine = result["set"], result["machine"]
     wanted = targets(result)
@@ -156,7 +161,7 @@ def engine_line(label, qps, build, divided):
             + cell(build["cpu_seconds"], ".0f", 6)
             + cell(build["peak_bytes"] / 1e6, ",.0f", 7)
             + cell(build["index_bytes"] / 1e6, ",.0f", 6)
-            + "  " + "".join(cell(value, ".2f", 5) for value in divided))
+            + "  " + "".join(map(times, divided)))
 
 
 def table(result):
@@ -171,8 +176,7 @@ def table(result):
     names = ", ".join(dict.fromkeys(name for _, name in best if name))
     width = 22 + 7 * len(best) + 27
     lines.append(f"best peers: {names}"[: width - 1].ljust(width)
-                 + "  " + "".join(cell(ratio(a, b), ".2f", 5)
-                                  for a, (b, _) in zip(found["annex"], best)))
+                 + "  " + "".join(times(ratio(a, b)) for a, (b, _) in zip(found["annex"], best)))
     lines += remarks(result)
     return "\n".join(line.rstrip() for line in lines)
 
@@ -205,7 +209,8 @@ def remarks(result):
         lines.append(f"left out: {name}: {reason}"[:100])
     starved = [name for name, engine in engines.items() if engine["core_share"] < BUSY]
     if starved:
-        lines.append(f"NOT COMPARABLE: other programs took the processor from {', '.join(starved)}")
+        who = "every engine" if len(starved) == len(engines) else ", ".join(starved)
+        lines.append(f"NOT COMPARABLE: other programs took the processor from {who}"[:100])
     return lines
 
 
