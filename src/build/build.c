@@ -74,7 +74,7 @@ static annex_status check_memory(const struct builder *builder, annex_error *err
 {
     uint64_t codes = (uint64_t)builder->n * builder->codec.row_bytes;
     uint64_t graph = builder->family == ANNEX_GRAPH
-                         ? (uint64_t)builder->n * (builder->options.degree * 4 + 24)
+                         ? (uint64_t)builder->n * (builder->options.degree * 4 + 104)
                          : 0;
     uint64_t needed = MAX(2 * codes, codes + graph) + (uint64_t)builder->n * 24 + (16u << 20);
     if (builder->options.max_memory_bytes && needed > builder->options.max_memory_bytes) {

@@ -1,10 +1,14 @@
 /*
  * link.h - making the graph: which rows become neighbours.
  *
- * Rows are inserted in a seeded random order, in batches that double up to 2 % of what is there.
- * Every row of a batch searches the same frozen graph, is linked to what it met after pruning, and
- * then all reverse edges of the batch are added, target by target (Dobson et al., ParlayANN, PPoPP
- * 2024). So the graph does not depend on the number of threads.
+ * Rows are inserted in a seeded random order, in batches. Every row of a batch searches the same
+ * frozen graph, is linked to what it met after pruning, and then all reverse edges of the batch are
+ * added, target by target (Dobson et al., ParlayANN, PPoPP 2024). So the graph does not depend on
+ * the number of threads.
+ *
+ * A batch that sees nothing of itself has to be small, 2 % of what is there, unless a partition has
+ * told its rows which others are near (seed.h). Then each batch is three times what is there: rows
+ * that came early keep the long edges of a sparse graph, and less effort is enough.
  *
  * Pruning (Subramanya et al., DiskANN, NeurIPS 2019, algorithm 2): going from the nearest candidate
  * outward, a candidate is dropped when a neighbour already chosen is nearer to it, by the factor
@@ -40,6 +44,10 @@ struct linker {
     void *query_memory;
     walk_item *items; /* [max_items] candidates of one row */
     uint32_t max_items;
+    /* Of pruning, [max_items] each: candidates left, their scores from the row and from one of
+       them. */
+    uint32_t *left;
+    float *limits, *scores;
 };
 
 annex_status linker_new(const annex_env *env, const struct graph *graph,
@@ -51,6 +59,12 @@ void linker_choose(struct linker *linker, const uint32_t *ids, const float *scor
                    uint32_t *neighbours);
 /* Searches for `row` and writes its neighbours, closed by GRAPH_END. */
 void linker_insert(struct linker *linker, uint32_t row, uint32_t *neighbours);
+/*
+ * The same at less effort for a row of which near ones are known: up to n items, see seed.h,
+ * which may lie where the neighbours will be.
+ */
+void linker_insert_seeded(struct linker *linker, uint32_t row, const void *seeds, uint32_t n,
+                          uint32_t *neighbours);
 /* Adds edges target -> sources[0..n) to the target's list, pruning it when it overflows. */
 void linker_add_reverse(struct linker *linker, uint32_t target, const uint32_t *sources, uint32_t n,
                         uint32_t *neighbours);

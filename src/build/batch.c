@@ -1,0 +1,275 @@
+/*
+ * batch.c - linking all rows, batch after batch: see link.h.
+ */
+#include <stdlib.h>
+
+#include "build/link.h"
+#include "build/seed.h"
+
+enum {
+    MAX_BATCH_SHARE = 50, /* a batch without seeds is at most 1/50 of what is linked */
+    SEED_FROM = 2048,     /* rows linked before batches have seeds */
+    GROWTH = 2,           /* rows behind a batch with seeds: so many times those before it */
+    SEED_ROUNDS = 8,
+    EDGES_PER_ROW = 3, /* room for reverse edges that are added together */
+    STEPS = 64,        /* reports of a batch */
+    GRAIN = 16
+};
+
+struct edge {
+    uint32_t target, source;
+};
+
+struct batch {
+    const annex_env *env;
+    const struct graph *graph;
+    const struct link_options *options;
+    unsigned threads;
+    struct progress progress;
+    uint32_t *neighbours;
+    struct linker *linkers; /* one a thread */
+    uint32_t *rows;         /* [n] of the batch, those with near numbers together */
+    const uint32_t *some;   /* of `rows`: what is inserted now */
+    bool seeded;
+    uint64_t *known;             /* bitmap of the rows that are linked */
+    struct edge *edges, *sorted; /* [max_edges] */
+    uint32_t *group_starts;      /* [max_edges + 1] edges with one target */
+    size_t max_edges;
+};
+
+/* ---- edges in one direction ------------------------------------------------------------------*/
+
+static annex_status insert_range(void *argument, unsigned worker, size_t first, size_t end,
+                                 annex_error *error)
+{
+    struct batch *batch = argument;
+    struct linker *linker = &batch->linkers[worker];
+    uint32_t degree = batch->graph->degree;
+    (void)error;
+    for (size_t i = first; i < end; i++) {
+        uint32_t *list = batch->neighbours + (size_t)batch->some[i] * degree;
+        if (batch->seeded) {
+            linker_insert_seeded(linker, batch->some[i], list, degree / 2, list);
+        } else {
+            linker_insert(linker, batch->some[i], list);
+        }
+    }
+    return ANNEX_OK;
+}
+
+/* Until they are linked, rows keep their seeds where their neighbours will be. */
+static annex_status find_seeds(struct batch *batch, const uint32_t *order, uint32_t end,
+                               uint64_t units, annex_error *error)
+{
+    const struct graph *graph = batch->graph;
+    struct seed_options options = {.codec = graph->codec,
+                                   .rows = graph->rows,
+                                   .threads = batch->threads,
+                                   .rounds = SEED_ROUNDS,
+                                   .keep = graph->degree / 2,
+                                   .random = hash_mix((uint64_t)order[0] << 32 | end)};
+    memcpy(batch->rows, order, end * sizeof *order);
+    return seed_rows(batch->env, &options, batch->rows, end, batch->known,
+                     (walk_item *)batch->neighbours, &batch->progress, units, error);
+}
+
+static annex_status insert_rows(struct batch *batch, uint32_t n, uint64_t units, annex_error *error)
+{
+    uint32_t step = n / STEPS + GRAIN * batch->threads;
+    uint64_t done = batch->progress.done;
+    for (uint32_t first = 0; first < n; first += step) {
+        uint32_t count = MIN(step, n - first);
+        batch->some = batch->rows + first;
+        TRY(progress_for(&batch->progress, batch->threads, count, GRAIN, insert_range, batch,
+                         error));
+        TRY(progress_update(&batch->progress, done + units * (first + count) / n, error));
+    }
+    return ANNEX_OK;
+}
+
+/* ---- edges back ------------------------------------------------------------------------------*/
+
+static annex_status reverse_range(void *argument, unsigned worker, size_t first, size_t end,
+                                  annex_error *error)
+{
+    struct batch *batch = argument;
+    uint32_t sources[3 * GRAPH_MAX_DEGREE];
+    (void)error;
+    for (size_t g = first; g < end; g++) {
+        uint32_t begin = batch->group_starts[g];
+        uint32_t n = MIN(batch->group_starts[g + 1] - begin, ARRAY_LENGTH(sources));
+        uint32_t target = batch->edges[begin].target;
+        for (uint32_t i = 0; i < n; i++) {
+            sources[i] = batch->edges[begin + i].source;
+        }
+        linker_add_reverse(&batch->linkers[worker], target, sources, n,
+                           batch->neighbours + (size_t)target * batch->graph->degree);
+    }
+    return ANNEX_OK;
+}
+
+/* Sorts by target, keeping the order of the batch within a target. Radix 2^11, three passes. */
+static void sort_edges(struct edge *edges, struct edge *scratch, size_t n)
+{
+    enum { BITS = 11, BUCKETS = 1 << BITS };
+    for (int pass = 0; pass < 3; pass++) {
+        size_t starts[BUCKETS + 1] = {0};
+        for (size_t i = 0; i < n; i++) {
+            starts[(edges[i].target >> pass * BITS & (BUCKETS - 1)) + 1]++;
+        }
+        for (size_t b = 0; b < BUCKETS; b++) {
+            starts[b + 1] += starts[b];
+        }
+        for (size_t i = 0; i < n; i++) {
+            scratch[starts[edges[i].target >> pass * BITS & (BUCKETS - 1)]++] = edges[i];
+        }
+        struct edge *swap = edges;
+        edges = scratch;
+        scratch = swap;
+    }
+    memcpy(scratch, edges, n * sizeof *edges); /* three swaps: the result is in `scratch`'s place */
+}
+
+/*
+ * Gathers the edges of rows[0..n) as far as there is room; *n_edges of them. Returns of how many
+ * rows: one at least.
+ */
+static uint32_t collect_edges(const struct batch *batch, const uint32_t *rows, uint32_t n,
+                              size_t *n_edges)
+{
+    uint32_t degree = batch->graph->degree, done = 0;
+    size_t count = 0;
+    for (; done < n && count + degree <= batch->max_edges; done++) {
+        const uint32_t *list = batch->neighbours + (size_t)rows[done] * degree;
+        for (uint32_t j = 0; j < degree && list[j] != GRAPH_END; j++) {
+            batch->edges[count++] = (struct edge){.target = list[j], .source = rows[done]};
+        }
+    }
+    *n_edges = count;
+    return done;
+}
+
+static size_t find_groups(const struct edge *edges, size_t n, uint32_t *starts)
+{
+    size_t groups = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || edges[i].target != edges[i - 1].target) {
+            starts[groups++] = (uint32_t)i;
+        }
+    }
+    starts[groups] = (uint32_t)n;
+    return groups;
+}
+
+static annex_status reverse_rows(struct batch *batch, uint32_t n, annex_error *error)
+{
+    for (uint32_t first = 0; first < n;) {
+        size_t n_edges;
+        first += collect_edges(batch, batch->rows + first, n - first, &n_edges);
+        sort_edges(batch->edges, batch->sorted, n_edges);
+        size_t groups = find_groups(batch->edges, n_edges, batch->group_starts);
+        TRY(progress_for(&batch->progress, batch->threads, groups, GRAIN, reverse_range, batch,
+                         error));
+    }
+    return ANNEX_OK;
+}
+
+/* ---- batches ---------------------------------------------------------------------------------*/
+
+/* Where the batch behind `linked` rows ends. */
+static uint32_t batch_end(uint32_t linked, uint32_t n, bool *seeded)
+{
+    *seeded = linked >= SEED_FROM && n - linked > linked / GROWTH;
+    if (*seeded) {
+        uint32_t end = n;
+        while (end / GROWTH > linked) {
+            end /= GROWTH;
+        }
+        return end;
+    }
+    uint32_t size = MAX(linked / MAX_BATCH_SHARE, 1);
+    if (linked >= GRAPH_MAX_ENTRIES && linked < SEED_FROM) {
+        size = MAX(size, linked / 4);
+    }
+    uint32_t limit = linked < SEED_FROM && n > SEED_FROM ? SEED_FROM : n;
+    return linked < GRAPH_MAX_ENTRIES ? linked + 1 : MIN(linked + size, limit);
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static annex_status link_batch(struct batch *batch, const uint32_t *order, uint32_t linked,
+                               uint32_t end, annex_error *error)
+{
+    uint32_t n = end - linked, seeding = batch->seeded ? n / 2 : 0;
+    if (batch->seeded) {
+        TRY(find_seeds(batch, order, end, seeding, error));
+    }
+    memcpy(batch->rows, order + linked, n * sizeof *order);
+    qsort(batch->rows, n, sizeof *batch->rows, compare_rows);
+    TRY(insert_rows(batch, n, n - seeding, error));
+    TRY(reverse_rows(batch, n, error));
+    for (uint32_t i = 0; i < n; i++) {
+        bitmap_set(batch->known, batch->rows[i]);
+    }
+    return ANNEX_OK;
+}
+
+static annex_status batch_new(struct batch *batch, uint32_t n, annex_error *error)
+{
+    const annex_env *env = batch->env;
+    batch->max_edges = MAX((size_t)n * EDGES_PER_ROW, batch->graph->degree);
+    TRY(memory_new(env, batch->threads, sizeof *batch->linkers, &batch->linkers, error));
+    for (unsigned t = 0; t < batch->threads; t++) {
+        TRY(linker_new(env, batch->graph, batch->options, &batch->linkers[t], error));
+    }
+    TRY(memory_new_raw(env, n, sizeof *batch->rows, &batch->rows, error));
+    TRY(memory_new(env, bitmap_words(batch->graph->slots), 8, &batch->known, error));
+    TRY(memory_new_raw(env, batch->max_edges, sizeof *batch->edges, &batch->edges, error));
+    TRY(memory_new_raw(env, batch->max_edges, sizeof *batch->sorted, &batch->sorted, error));
+    return memory_new_raw(env, batch->max_edges + 1, sizeof *batch->group_starts,
+                          &batch->group_starts, error);
+}
+
+static void batch_free(struct batch *batch, uint32_t n)
+{
+    const annex_env *env = batch->env;
+    for (unsigned t = 0; batch->linkers && t < batch->threads; t++) {
+        linker_free(env, &batch->linkers[t]);
+    }
+    memory_free(env, batch->linkers, batch->threads, sizeof *batch->linkers);
+    memory_free(env, batch->rows, n, sizeof *batch->rows);
+    memory_free(env, batch->known, bitmap_words(batch->graph->slots), 8);
+    memory_free(env, batch->edges, batch->max_edges, sizeof *batch->edges);
+    memory_free(env, batch->sorted, batch->max_edges, sizeof *batch->sorted);
+    memory_free(env, batch->group_starts, batch->max_edges + 1, sizeof *batch->group_starts);
+}
+
+annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neighbours,
+                       const struct link_options *options, const uint32_t *order, uint32_t n_linked,
+                       uint32_t n, annex_error *error)
+{
+    struct batch batch = {.env = env,
+                          .graph = graph,
+                          .options = options,
+                          .threads = parallel_threads(env, options->threads),
+                          .neighbours = neighbours};
+    annex_status status;
+    TRY_CLEANUP(batch_new(&batch, n, error));
+    for (uint32_t i = 0; i < n_linked; i++) {
+        bitmap_set(batch.known, order[i]);
+    }
+    TRY_CLEANUP(progress_begin(&batch.progress, env, "linking", n, error));
+    while (n_linked < n) {
+        uint32_t end = batch_end(n_linked, n, &batch.seeded);
+        TRY_CLEANUP(link_batch(&batch, order, n_linked, end, error));
+        n_linked = end;
+        TRY_CLEANUP(progress_update(&batch.progress, n_linked, error));
+    }
+cleanup:
+    batch_free(&batch, n);
+    return status;
+}
