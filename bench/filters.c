@@ -120,23 +120,32 @@ static void order_rows(const struct bench *bench, const float *from, uint32_t *o
     }
 }
 
+/* Every so-many-th of the file: neighbours in it may be alike. */
 static void read_queries(struct bench *bench, const char *path)
 {
     annex_reader *reader;
+    annex_reader_info info;
     annex_error error;
-    annex_batch batch;
-    size_t dimension = bench->info.dimension, have = 0;
+    annex_batch batch = {0};
+    size_t dimension = bench->info.dimension, have = 0, first = 0;
     require(annex_reader_open(&bench->env, path, "test", &reader, &error), &error);
+    annex_reader_describe(reader, &info);
     annex_rows rows = annex_reader_rows(reader);
+    if (info.rows < bench->n_queries || info.dimension != dimension) {
+        fail("the file has fewer queries, or of another dimension");
+    }
     bench->queries = allocate(bench->n_queries * dimension, sizeof *bench->queries);
-    while (have < bench->n_queries) {
-        require(rows.next(rows.context, &batch, &error), &error);
-        size_t n = batch.n < bench->n_queries - have ? batch.n : bench->n_queries - have;
-        if (n == 0) {
-            fail("the file has fewer queries");
+    for (; have < bench->n_queries; have++) {
+        size_t row = have * info.rows / bench->n_queries;
+        while (row >= first + batch.n) {
+            first += batch.n;
+            require(rows.next(rows.context, &batch, &error), &error);
+            if (batch.n == 0) {
+                fail("the file ends early");
+            }
         }
-        memcpy(bench->queries + have * dimension, batch.vectors, n * dimension * sizeof(float));
-        have += n;
+        memcpy(bench->queries + have * dimension,
+               (const float *)batch.vectors + (row - first) * dimension, dimension * sizeof(float));
     }
     annex_reader_close(reader);
 }

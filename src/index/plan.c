@@ -28,6 +28,8 @@ enum {
 #define TESTED 1.0f    /* a row looked up in a bitmap */
 #define LISTED 10.0f   /* a list of neighbours */
 
+#define WALKS_WITH_FILTER 4 /* that a scan may cost to be preferred */
+
 /* ---- counting --------------------------------------------------------------------------------*/
 
 /* The bits among the first `words` words that are set in both. */
@@ -150,7 +152,9 @@ void plan_make(annex_index *index, const annex_search_options *options, size_t k
     plan->filtered = options->accept || plan->passing < index->live;
     if (index->header.family == ANNEX_GRAPH && plan->passing > 0) {
         plan->window = walk_window(index, options, effort, k);
-        bool scan = plan_scan_cost(plan) <= plan_walk_cost(plan, (float)plan->window);
+        /* With a filter several walks may be needed, and to look whether they are costs one. */
+        float walks = plan->filtered ? WALKS_WITH_FILTER : 1;
+        bool scan = plan_scan_cost(plan) <= walks * plan_walk_cost(plan, (float)plan->window);
         plan->window = scan ? 0 : plan->window;
     }
 }
