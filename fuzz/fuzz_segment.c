@@ -16,7 +16,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { DIMENSION = 16, ROWS = 150, IMAGES = 7, EDIT_BYTES = 7, HEADER_BYTES = 156, K = 12 };
+enum { DIMENSION = 16, ROWS = 150, IMAGES = 9, EDIT_BYTES = 7, HEADER_BYTES = 156, K = 12 };
 enum { REGION_HEADER = 0, REGION_TABLE = 1, REGIONS = 16 };
 
 struct image {
@@ -131,6 +131,8 @@ static const struct image *image_choose(unsigned which)
         {ANNEX_COSINE, ANNEX_GRAPH, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_Q4},
         {ANNEX_L1, ANNEX_GRAPH, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_F16},
         {ANNEX_IP, ANNEX_FLAT, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_F32},
+        {ANNEX_L2, ANNEX_IVF, ANNEX_RAW_KEEP, ANNEX_KEY_INTEGER, ANNEX_CODES_AUTO},
+        {ANNEX_IP, ANNEX_IVF, ANNEX_RAW_NONE, ANNEX_KEY_BYTES, ANNEX_CODES_AUTO},
     };
     static struct image images[IMAGES];
     struct image *image = &images[which % IMAGES];

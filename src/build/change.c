@@ -114,6 +114,9 @@ static annex_status keep_vectors(annex_index *index, annex_error *error)
     index->keeps_raw = true;
     index->codec.lossless = false;
     index->header.lossless = 0;
+    if (index->codec.metric != ANNEX_L1 && index->codec.codes == ANNEX_CODES_Q8) {
+        index->codec.fixed_scale = index->header.fixed_scale = 0; /* rows have their own from now */
+    }
     return ANNEX_OK;
 }
 
@@ -135,7 +138,11 @@ static void raise_max_norm(annex_index *index, const float *vector)
         sum += (double)vector[j] * vector[j];
     }
     float norm = nextafterf((float)sqrt(sum), INFINITY);
-    index->codec.max_norm = index->header.max_norm = MAX(index->codec.max_norm, norm);
+    if (norm > index->codec.max_norm) {
+        bool lists = index->header.family == ANNEX_IVF; /* whose rows are coded otherwise */
+        codec_raise_max_norm(&index->codec, norm, index->owned->codes, lists ? 0 : index->slots);
+        index->header.max_norm = index->codec.max_norm;
+    }
 }
 
 /* `unit`: room for two vectors. */
@@ -154,8 +161,9 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
     if (index->codec.metric == ANNEX_IP) {
         raise_max_norm(index, vector);
     }
-    codec_encode(&index->codec, vector, owned->codes + (size_t)slot * index->codec.row_bytes,
-                 unit + index->codec.dimension, &lost);
+    bool lists = index->header.family == ANNEX_IVF;
+    uint8_t *row = owned->codes + (lists ? 0 : (size_t)slot * index->codec.row_bytes);
+    codec_encode(&index->codec, vector, row, unit + index->codec.dimension, &lost);
     if (owned->errors) {
         owned->errors[slot] = lost;
     }
@@ -173,6 +181,9 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
     if (index->header.family == ANNEX_GRAPH) {
         mend_insert(index, slot);
     } else {
+        if (lists) {
+            lists_insert(index, slot, lost);
+        }
         index->graph.slots = index->slots = slot + 1;
     }
     thaw_hash(owned, key_of(index, slot), slot);

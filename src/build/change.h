@@ -8,6 +8,7 @@
 #define ANNEX_CHANGE_H
 
 #include "build/build.h"
+#include "build/kmeans.h"
 #include "build/paths.h"
 
 enum { MEND_NEAR = 2 * GRAPH_MAX_DEGREE }; /* rows that are looked at around a deleted one */
@@ -34,6 +35,14 @@ struct owned {
     uint32_t sweep_at, sweep_left; /* the row swept last, and how many are left to sweep */
     struct linker linker;
     walk_item *pairs; /* [degree x MEND_NEAR] */
+    /* Lists only, which have one row of `codes` as working memory, and no `errors`: */
+    struct ivf_list *lists; /* [n_lists + 1] */
+    uint8_t *centroids;     /* [n_lists] */
+    uint8_t *blocks;        /* for `capacity` rows */
+    uint32_t *tail;         /* [capacity] */
+    uint32_t n_lists, block_bytes;
+    void *coder;
+    struct kmeans kmeans;
 };
 
 /*
@@ -43,6 +52,18 @@ struct owned {
 annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error);
 /* Enters a slot into the key hash. */
 void thaw_hash(struct owned *owned, struct key_view key, uint32_t slot);
+
+/* ---- change_lists.c --------------------------------------------------------------------------*/
+
+annex_status lists_thaw(const annex_index *index, struct owned *owned, annex_error *error);
+void lists_free(const annex_index *index, struct owned *owned);
+void lists_install(annex_index *index, const struct owned *owned);
+/* Codes the row in owned->codes into its slot, the one behind the last. */
+void lists_insert(annex_index *index, uint32_t slot, float lost);
+/* Sorts the living rows old[0..n) by their lists, and fills lists[n_lists + 1]. */
+annex_status lists_save_order(const annex_index *index, uint32_t *old, uint32_t n,
+                              struct ivf_list *lists, annex_error *error);
+void lists_save_blocks(const annex_index *index, const uint32_t *old, uint32_t n, uint8_t *blocks);
 
 /* ---- mend.c: the graph -----------------------------------------------------------------------*/
 

@@ -203,7 +203,7 @@ static annex_status new_list(struct lists_builder *lists, annex_error *error)
     return ANNEX_OK;
 }
 
-/* Cuts the list of ids[0..n) in two, of which one is new; not when its rows cannot be told apart. */
+/* Cuts the list of ids[0..n) in two, one of them new; not when its rows cannot be told apart. */
 static annex_status cut_list(struct lists_builder *lists, const uint32_t *ids, uint32_t n,
                              annex_error *error)
 {

@@ -29,6 +29,8 @@ struct save {
     uint32_t n_linked;
     uint32_t entries[GRAPH_MAX_ENTRIES];
     uint32_t n_entries;
+    struct ivf_list *lists; /* [n_lists + 1]; of lists */
+    uint8_t *blocks;
 };
 
 static void number_rows(struct save *save)
@@ -106,7 +108,9 @@ static annex_status copy_rows(struct save *save, annex_error *error)
     size_t row_bytes = index->codec.row_bytes;
     for (uint32_t i = 0; i < save->n; i++) {
         uint32_t slot = save->old[i];
-        memcpy(save->codes + i * row_bytes, index_code(index, slot), row_bytes);
+        if (save->codes) {
+            memcpy(save->codes + i * row_bytes, index_code(index, slot), row_bytes);
+        }
         if (index->errors) {
             save->errors[i] = index->errors[slot];
         }
@@ -231,6 +235,11 @@ static annex_status write_image(struct save *save, const char *path, annex_error
         .write_raw = write_raw,
         .raw_context = save,
     };
+    if (index->header.family == ANNEX_IVF) {
+        image.ivf = index->ivf;
+        image.ivf.lists = save->lists;
+        image.ivf.blocks = save->blocks;
+    }
     image.header.slots = save->n;
     image.header.reach[0] = image.header.reach[1] = 0; /* were measured on another graph */
     return emit_image(&image, path, NULL, error);
@@ -242,17 +251,28 @@ static annex_status save_locked(struct save *save, const char *path, annex_error
     const annex_env *env = &index->env;
     uint32_t live = index->live;
     bool graph = index->header.family == ANNEX_GRAPH;
-    size_t edge_bytes = index->header.degree * 4;
+    bool ivf = index->header.family == ANNEX_IVF;
+    size_t edge_bytes = index->header.degree * 4, block_bytes = index->ivf.rabitq.block_bytes;
+    size_t n_lists = index->ivf.n_lists + UINT64_C(1);
     annex_status status;
     TRY_CLEANUP(memory_new(env, index->slots, 4, &save->moved, error));
     TRY_CLEANUP(memory_new(env, live, 4, &save->old, error));
-    TRY_CLEANUP(memory_new(env, live, index->codec.row_bytes, &save->codes, error));
+    if (ivf) {
+        TRY_CLEANUP(memory_new(env, n_lists, sizeof *save->lists, &save->lists, error));
+        TRY_CLEANUP(memory_new(env, rabitq_blocks(live), block_bytes, &save->blocks, error));
+    } else {
+        TRY_CLEANUP(memory_new(env, live, index->codec.row_bytes, &save->codes, error));
+    }
     TRY_CLEANUP(memory_new(env, live, 8, &save->keys, error));
     TRY_CLEANUP(memory_new(env, index->n_key_bytes, 1, &save->key_bytes, error));
     if (index->errors) {
         TRY_CLEANUP(memory_new(env, live, 4, &save->errors, error));
     }
     number_rows(save);
+    if (ivf) {
+        TRY_CLEANUP(lists_save_order(index, save->old, save->n, save->lists, error));
+        lists_save_blocks(index, save->old, save->n, save->blocks);
+    }
     TRY_CLEANUP(copy_rows(save, error));
     if (graph && live > 0) {
         TRY_CLEANUP(memory_new(env, live, 4, &save->same, error));
@@ -267,7 +287,9 @@ static annex_status save_locked(struct save *save, const char *path, annex_error
 cleanup:
     memory_free(env, save->moved, index->slots, 4);
     memory_free(env, save->old, live, 4);
-    memory_free(env, save->codes, live, index->codec.row_bytes);
+    memory_free(env, save->codes, ivf ? 0 : live, index->codec.row_bytes);
+    memory_free(env, save->lists, n_lists, sizeof *save->lists);
+    memory_free(env, save->blocks, rabitq_blocks(live), block_bytes);
     memory_free(env, save->keys, live, 8);
     memory_free(env, save->key_bytes, index->n_key_bytes, 1);
     memory_free(env, save->errors, index->errors ? live : 0, 4);

@@ -5,12 +5,21 @@
 
 #include "build/change.h"
 
+/* The codes of lists are elsewhere: one row is what is coded before it is turned into bits. */
+static uint32_t code_rows(const annex_index *index, const struct owned *owned)
+{
+    return index->header.family == ANNEX_IVF ? 1 : owned->capacity;
+}
+
 static void owned_free(const annex_index *index, struct owned *owned)
 {
     const annex_env *env = &index->env;
     size_t n = owned->capacity;
     linker_free(env, &owned->linker);
-    memory_free(env, owned->codes, n, index->codec.row_bytes);
+    if (index->header.family == ANNEX_IVF) {
+        lists_free(index, owned);
+    }
+    memory_free(env, owned->codes, code_rows(index, owned), index->codec.row_bytes);
     memory_free(env, owned->errors, n, sizeof *owned->errors);
     memory_free(env, owned->raw, n, codec_vector_bytes(&index->codec));
     memory_free(env, owned->neighbours, n, index->header.degree * 4);
@@ -60,13 +69,16 @@ static annex_status copy_rows(const annex_index *index, struct owned *owned, ann
 {
     const annex_env *env = &index->env;
     uint32_t n = index->slots, capacity = owned->capacity;
-    TRY(copy_array(env, n, capacity, index->graph.rows, index->codec.row_bytes, &owned->codes,
-                   error));
+    bool lists = index->header.family == ANNEX_IVF;
+    TRY(copy_array(env, lists ? 0 : n, code_rows(index, owned), index->graph.rows,
+                   index->codec.row_bytes, &owned->codes, error));
     TRY(copy_array(env, n, capacity, index->keys, 8, &owned->keys, error));
     TRY(copy_array(env, (uint32_t)bitmap_words(n), (uint32_t)bitmap_words(capacity), index->dead, 8,
                    &owned->dead, error));
     if (!codec_is_bits(index->codec.metric)) {
-        TRY(copy_array(env, n, capacity, index->errors, 4, &owned->errors, error));
+        if (!lists) {
+            TRY(copy_array(env, n, capacity, index->errors, 4, &owned->errors, error));
+        }
         TRY(copy_array(env, index->codec.dimension, index->codec.dimension, index->codec.center, 4,
                        &owned->center, error));
     }
@@ -193,6 +205,9 @@ static void install(annex_index *index, struct owned *owned)
     index->owned = owned;
     index->free_owned = free_owned;
     index->codec.center = owned->center;
+    if (index->header.family == ANNEX_IVF) {
+        lists_install(index, owned);
+    }
     index->graph.rows = owned->codes;
     index->graph.neighbours = owned->neighbours;
     index->graph.entries = owned->entries;
@@ -230,6 +245,9 @@ annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_e
     }
     if (!status && index->header.family == ANNEX_GRAPH) {
         status = copy_graph(index, owned, error);
+    }
+    if (!status && index->header.family == ANNEX_IVF) {
+        status = lists_thaw(index, owned, error);
     }
     if (status) {
         owned_free(index, owned);

@@ -416,6 +416,16 @@ static void changes__codes_that_stop_being_lossless__follow_the_model(void **sta
     run_world(ANNEX_L2, ANNEX_FLAT, false, true, ANNEX_RAW_AUTO, 300);
 }
 
+static void changes__lists__follow_the_model(void **state)
+{
+    (void)state;
+    for (int metric = ANNEX_L2; metric <= ANNEX_COSINE; metric++) {
+        run_world((annex_metric)metric, ANNEX_IVF, false, false, ANNEX_RAW_KEEP, 250);
+    }
+    run_world(ANNEX_L2, ANNEX_IVF, true, false, ANNEX_RAW_AUTO, 250);
+    run_world(ANNEX_L2, ANNEX_IVF, false, true, ANNEX_RAW_AUTO, 250);
+}
+
 /* ---- larger ----------------------------------------------------------------------------------*/
 
 static double recall_at(struct rows *rows, annex_index *index, struct rows *queries,
@@ -664,6 +674,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(changes__integer_keys__follow_the_model),
         cmocka_unit_test(changes__byte_keys__follow_the_model),
+        cmocka_unit_test(changes__lists__follow_the_model),
         cmocka_unit_test(changes__codes_that_stop_being_lossless__follow_the_model),
         cmocka_unit_test(churn__half_of_the_rows_replaced__keeps_recall),
         cmocka_unit_test(insert__one_by_one_into_nothing__gives_a_graph_that_works),
