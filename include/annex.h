@@ -283,7 +283,11 @@ typedef enum annex_raw {
 
 /* How rows are coded for search. Answers are ranked by vectors wherever there are any. */
 typedef enum annex_codes {
-    ANNEX_CODES_AUTO = 0, /* q8, turned or widened where a sample shows that it has to be */
+    /*
+     * q8, rotated where a sample shows that this halves the loss; in a graph f16 or f32 where bytes
+     * do not tell neighbours apart, q4 where max_memory_bytes leaves no room for bytes.
+     */
+    ANNEX_CODES_AUTO = 0,
     ANNEX_CODES_Q8 = 1,   /* a byte an element, a scale a row; bytes are kept without loss */
     ANNEX_CODES_BITS = 2, /* hamming and jaccard have these and no others */
     ANNEX_CODES_Q4 = 3,   /* half a byte an element, of the vector rotated; not for l1 */
@@ -324,10 +328,10 @@ typedef struct annex_index annex_index;
  * one (NULL) it lives in memory. The same rows, options and seed give the same bytes for any number
  * of threads and any processor.
  *
- * Rows are read twice, a third time when vectors are stored; a source that gives other rows then is
- * ANNEX_INVALID. So are NaN, infinite elements and, except under cosine, lengths above 4e18; two
- * rows with one key are ANNEX_INVALID; zero vectors under cosine are left out and counted in
- * annex_index_info.skipped. Zero rows make a valid, empty index.
+ * Rows are read twice, once more when vectors are stored or codes had to be replaced; a source that
+ * gives other rows then is ANNEX_INVALID. So are NaN, infinite elements and, except under cosine,
+ * lengths above 4e18; two rows with one key are ANNEX_INVALID; zero vectors under cosine are left
+ * out and counted in annex_index_info.skipped. Zero rows make a valid, empty index.
  *
  * Cost: about 100 us a row and thread at 384 dimensions. Memory: codes (dimension + 8 bytes) and
  * about 5 x degree bytes a row. Source: Subramanya et al., DiskANN, NeurIPS 2019 (pruning rule);

@@ -70,19 +70,31 @@ static annex_status check_options(const annex_build_options *options, annex_erro
 }
 
 /* What the steps below hold at once, at their highest. */
-static annex_status check_memory(const struct builder *builder, annex_error *error)
+static uint64_t memory_needed(const struct builder *builder)
 {
     uint64_t codes = (uint64_t)builder->n * builder->codec.row_bytes;
     uint64_t graph = builder->family == ANNEX_GRAPH
                          ? (uint64_t)builder->n * (builder->options.degree * 4 + 104)
                          : 0;
-    uint64_t needed = MAX(2 * codes, codes + graph) + (uint64_t)builder->n * 24 + (16u << 20);
-    if (builder->options.max_memory_bytes && needed > builder->options.max_memory_bytes) {
+    return MAX(2 * codes, codes + graph) + (uint64_t)builder->n * 24 + (16u << 20);
+}
+
+/* A limit that bytes do not fit in makes auto take half bytes, where those serve. */
+static annex_status check_memory(struct builder *builder, annex_error *error)
+{
+    uint64_t most = builder->options.max_memory_bytes;
+    if (most && memory_needed(builder) > most && builder->options.codes == ANNEX_CODES_AUTO &&
+        builder->family == ANNEX_GRAPH && !builder->codec.lossless &&
+        codec_allows(builder->options.metric, ANNEX_CODES_Q4)) {
+        builder->options.codes = ANNEX_CODES_Q4;
+        TRY(build_choose_codes(builder, error));
+    }
+    if (most && memory_needed(builder) > most) {
         return error_set(error, ANNEX_NOMEM,
                          "%" PRIu32 " rows need about %" PRIu64
                          " MB to build and the limit is %" PRIu64
                          " MB; raise it, lower the degree, or use a flat index",
-                         builder->n, needed >> 20, builder->options.max_memory_bytes >> 20);
+                         builder->n, memory_needed(builder) >> 20, most >> 20);
     }
     return ANNEX_OK;
 }
@@ -310,10 +322,7 @@ static void builder_free(struct builder *builder)
     size_t n = builder->n;
     codec_survey_free(env, builder->options.dimension, &builder->survey);
     memory_free(env, builder->center, builder->options.dimension, sizeof *builder->center);
-    memory_free(env, builder->codes, n, builder->codec.row_bytes);
-    memory_free(env, builder->errors, n, sizeof *builder->errors);
-    memory_free(env, builder->keys, n, sizeof *builder->keys);
-    memory_free(env, builder->key_bytes, builder->n_key_bytes, 1);
+    build_forget_codes(builder);
     memory_free(env, builder->raw_row, n, 4);
     memory_free(env, builder->same, n, 4);
     memory_free(env, builder->linked, n, 4);
@@ -347,6 +356,7 @@ annex_status annex_build(const annex_env *env, const annex_build_options *option
     TRY_CLEANUP(check_memory(&builder, error));
     TRY_CLEANUP(build_encode(&builder, error));
     if (builder.family == ANNEX_GRAPH && builder.n > 0) {
+        TRY_CLEANUP(build_check_codes(&builder, error));
         TRY_CLEANUP(build_order(&builder, error));
         TRY_CLEANUP(build_link(&builder, error));
     }

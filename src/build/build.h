@@ -90,6 +90,12 @@ annex_status build_source_changed(annex_error *error);
 
 /* The codec: what the options ask for, or what serves a sample of the rows. */
 annex_status build_choose_codes(struct builder *builder, annex_error *error);
+/* After build_encode: codes that do not rank true neighbours first are replaced. Graphs only. */
+annex_status build_check_codes(struct builder *builder, annex_error *error);
+/* Whether a row is held back; `slot` is that before ordering. */
+bool build_is_held(const struct builder *builder, uint64_t slot);
+/* Undoes build_encode. */
+void build_forget_codes(struct builder *builder);
 annex_status build_survey(struct builder *builder, annex_error *error);
 annex_status build_encode(struct builder *builder, annex_error *error);
 annex_status build_order(struct builder *builder, annex_error *error);

@@ -121,7 +121,7 @@ static void offer(struct held_out *held, walk_item item)
     held->nearest[i] = item;
 }
 
-static bool is_held(const struct builder *builder, uint64_t slot)
+bool build_is_held(const struct builder *builder, uint64_t slot)
 {
     for (uint32_t i = 0; i < builder->n_held_rows; i++) {
         if (builder->held[i].row == slot) {
@@ -146,7 +146,7 @@ static annex_status truth_range(void *argument, unsigned worker, size_t first, s
                 walk_item item = walk_item_of(order, job->first + i);
                 struct held_out *held = &builder->held[h];
                 if ((held->n < INDEX_CALIBRATED_K || item < held->nearest[held->n - 1]) &&
-                    !is_held(builder, job->first + i)) {
+                    !build_is_held(builder, job->first + i)) {
                     offer(held, item);
                 }
             }
@@ -228,4 +228,20 @@ cleanup:
     memory_free(env, memory, BUILD_HELD_OUT, query_bytes);
     memory_free(env, job.work, n_work, sizeof *job.work);
     return status;
+}
+
+void build_forget_codes(struct builder *builder)
+{
+    const annex_env *env = &builder->env;
+    memory_free(env, builder->codes, builder->n, builder->codec.row_bytes);
+    memory_free(env, builder->errors, builder->n, sizeof *builder->errors);
+    memory_free(env, builder->keys, builder->n, sizeof *builder->keys);
+    memory_free(env, builder->key_bytes, builder->n_key_bytes, 1);
+    builder->codes = NULL;
+    builder->errors = NULL;
+    builder->keys = NULL;
+    builder->key_bytes = NULL;
+    for (uint32_t h = 0; h < builder->n_held_rows; h++) {
+        builder->held[h].n = 0;
+    }
 }

@@ -122,6 +122,30 @@ def test_build__a_few_huge_elements__auto_rotates(annex, tmp_path):
         assert told["lossless"] == (name == "bytes")
 
 
+def test_build__rows_too_near_for_bytes__auto_takes_floats(annex, tmp_path):
+    rng = np.random.default_rng(8)
+    near_zero = rng.standard_normal((40, 1, 20)) + 1e-3 * rng.standard_normal((40, 100, 20))
+    for name, rows, codes in (("f16", near_zero, "f16"), ("f32", near_zero + 30, "f32")):
+        rows = rows.reshape(-1, 20).astype("f4")
+        np.save(tmp_path / "rows.npy", rows)
+        np.save(tmp_path / "queries.npy", rows[::40] + np.float32(3e-4))
+        annex("build", "rows.npy", "-o", f"{name}.annex", "--index", "graph")
+        assert info(annex, f"{name}.annex")["codes"] == codes
+        points = json.loads(annex("eval", f"{name}.annex", "--queries", "queries.npy", "--efforts",
+                                  "40,200", "--json").stdout)["points"]
+        assert points[1]["recall"] >= 0.95
+
+
+def test_build__little_memory__auto_takes_half_bytes(annex, tmp_path):
+    rng = np.random.default_rng(8)
+    np.save(tmp_path / "rows.npy", rng.standard_normal((6000, 1024)).astype("f4"))
+    for limit, codes in (("40M", "q8"), ("27M", "q4")):
+        annex("build", "rows.npy", "-o", "my.annex", "--force", "--max-memory", limit,
+              "--build-effort", "8", "--degree", "8", "--threads", "2")
+        assert info(annex, "my.annex")["codes"] == codes
+    annex("build", "rows.npy", "-o", "my.annex", "--force", "--max-memory", "20M", code=1)
+
+
 def test_build__codes_that_do_not_exist_or_fit__are_refused(annex, tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((3, 4), "f4"))
     done = annex("build", "rows.npy", "-o", "my.annex", "--codes", "q5", code=2)
