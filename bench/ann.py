@@ -90,7 +90,9 @@ class Annex:
             if efforts.get(k):
                 command += ["--efforts", ",".join(str(effort) for effort in efforts[k])]
             answer, took = run_measured(command)
-            points[k] = answer.pop("points")
+            points[k] = [{**point, "qps_single": point["qps"], "qps_batch": point["batch_qps"],
+                          "qps": max(point["qps"], point["batch_qps"])}
+                         for point in answer.pop("points")]
             about = about or answer
             share = took["cpu_seconds"] / took["wall_seconds"]
         return points, about.get("exact_qps"), share, about

@@ -4,11 +4,11 @@
     peers.py eval  hnswlib M16 SET.hdf5 FOLDER --k 10,100      one thread; recall and speed
     peers.py version hnswlib                                   the package's version
 
-They print one JSON object. `eval` tries the peer's efforts, and of each takes one pass as a batch
-of all queries (which has no Python between queries) and one with a call for each; the better
-counts. --efforts measures those given instead, PASSES times. Each command is a process of its own,
-so that its peak memory is the engine's and its caches are too. What libraries print goes to
-standard error.
+They print one JSON object. `eval` tries the peer's efforts, one pass each: a batch of all queries,
+which has no Python between queries. With --efforts it measures those given instead, PASSES times
+as a batch and as often with a call for each query; the better counts. Each command is a process of
+its own, so that its peak memory is the engine's and its caches are too. What libraries print goes
+to standard error.
 """
 
 import argparse
@@ -44,31 +44,33 @@ def time_calls(search, queries):
     return np.array(took) / 1e9
 
 
-def measure_pass(peer, queries, k, point):
-    """One pass over the queries; the point keeps its best. Returns the ids found."""
-    effort = point["effort"]
-    if peer.native_batch:
-        start = time.perf_counter()
-        ids = peer.search(queries, k, effort)
-        point["qps_batch"] = max(point["qps_batch"], len(queries) / (time.perf_counter() - start))
-    else:
-        ids = None
+def measure_batch(peer, queries, k, point):
+    start = time.perf_counter()
+    ids = peer.search(queries, k, point["effort"])
+    point["qps_batch"] = max(point["qps_batch"], len(queries) / (time.perf_counter() - start))
+    return ids
+
+
+def measure_singles(peer, queries, k, point):
     found = []
-    seconds = time_calls(lambda query: found.append(peer.search(query, k, effort)), queries)
+    seconds = time_calls(lambda query: found.append(peer.search(query, k, point["effort"])),
+                         queries)
     if 1 / seconds.mean() > point["qps_single"]:
         point["qps_single"] = float(1 / seconds.mean())
         for percent in (50, 99):
             point[f"p{percent}_us"] = float(np.percentile(seconds, percent)) * 1e6
-    point["qps"] = max(point["qps_batch"], point["qps_single"])
-    return np.concatenate(found) if ids is None else ids
+    return np.concatenate(found)
 
 
 def measure_effort(peer, data, queries, k, effort):
+    """A point with its recall from one pass: a batch, which is the faster, if the peer has it."""
     point = {"effort": effort, "recall": 0.0, "qps_batch": 0.0, "qps_single": 0.0}
     peer.search(queries[:1], k, effort)
-    ids = np.array(measure_pass(peer, queries, k, point), np.int64)
+    measure = measure_batch if peer.native_batch else measure_singles
+    ids = np.array(measure(peer, queries, k, point), np.int64)
     ids[(ids < 0) | (ids >= len(data.train))] = -1  # what some return when they found too few
     point["recall"] = data.recall(ids, k)
+    point["qps"] = max(point["qps_batch"], point["qps_single"])
     return point
 
 
@@ -89,9 +91,12 @@ def sweep(peer, data, queries, k):
 
 def measure_listed(peer, data, queries, k, efforts):
     points = [measure_effort(peer, data, queries, k, effort) for effort in efforts]
-    for _ in range(PASSES - 1):  # the outer loop: a disturbance hits one pass of each
+    for _ in range(PASSES):  # the outer loop: a disturbance hits one pass of each
         for point in points:
-            measure_pass(peer, queries, k, point)
+            measure_singles(peer, queries, k, point)
+            if peer.native_batch:
+                measure_batch(peer, queries, k, point)
+            point["qps"] = max(point["qps_batch"], point["qps_single"])
     return points
 
 

@@ -29,9 +29,10 @@ def merge_points(rounds):
             known["recall"] = min(known["recall"], point["recall"])
             for key in ("qps", "qps_batch", "qps_single"):
                 if key in point:
-                    known[key] = max(known[key], point[key])
+                    known[key] = max(known.get(key, 0), point[key])
             for key in ("p50_us", "p99_us"):
-                known[key] = min(known[key], point[key])
+                if key in point:
+                    known[key] = min(known.get(key, point[key]), point[key])
     return list(merged.values())
 
 

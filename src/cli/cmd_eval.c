@@ -74,6 +74,7 @@ static void print_json(const struct evaluation *evaluation, const char *cpu)
         put_count(&json, "effort", point->effort);
         put_real(&json, "recall", point->recall);
         put_real(&json, "qps", point->qps);
+        put_real(&json, "batch_qps", point->batch_qps);
         put_real(&json, "p50_us", point->p50_us);
         put_real(&json, "p99_us", point->p99_us);
         put_real(&json, "hops", point->hops);
@@ -89,8 +90,8 @@ static void print_json(const struct evaluation *evaluation, const char *cpu)
 
 static void print_for_people(const struct evaluation *evaluation, const char *cpu)
 {
-    static const char *const columns[] = {"effort", "recall",    "queries/s", "p50 us", "p99 us",
-                                          "hops",   "distances", "exact",     "KB read"};
+    static const char *const columns[] = {"effort", "recall", "queries/s", "batch/s", "p50 us",
+                                          "p99 us", "hops",   "distances", "exact",   "KB read"};
     char size[32];
     out_format_size(evaluation->info.bytes, size, sizeof(size));
     printf("%" PRIu64 " rows of %" PRIu32 " elements, %s, %s; %zu queries, k = %zu, %" PRIu32
@@ -107,6 +108,7 @@ static void print_for_people(const struct evaluation *evaluation, const char *cp
         list_count(&list, point->effort);
         list_real(&list, round(1e4 * point->recall) / 1e4);
         list_real(&list, round(point->qps));
+        list_real(&list, round(point->batch_qps));
         list_real(&list, round(10 * point->p50_us) / 10);
         list_real(&list, round(10 * point->p99_us) / 10);
         list_real(&list, round(point->hops));
@@ -213,8 +215,8 @@ const struct command command_eval = {
         "it looked at), distances, how many of them exact, and what it read. Recall is\n"
         "the share of the true k nearest that was found; rows as near as the k-th count too.\n"
         "What is true comes from --truth, from \"neighbors\" in the HDF5 file of the queries,\n"
-        "or from exact search. Speed is the best of three passes, on one thread unless\n"
-        "--threads says otherwise.",
+        "or from exact search. Speed is the best of three passes, of one call for each query\n"
+        "and of one call for all, on one thread unless --threads says otherwise.",
     .examples = "annex eval my.annex --queries data.hdf5\n"
                 "annex eval my.annex --queries data.hdf5 -k 10 --threads 1 --json\n"
                 "annex eval my.annex --queries q.npy --truth t.ivecs --plot my.svg",

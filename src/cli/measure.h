@@ -6,6 +6,7 @@
  *              k-th nearest counts whatever its number (relative slack TIE_SLACK), and counts once.
  *   qps        queries per second in the best of MEASURE_PASSES passes over all queries. With one
  *              thread every query is a call of its own; with more all queries are one call.
+ *   batch_qps  the same with all queries in one call, whatever the number of threads.
  *   p50, p99   microseconds a call took in that pass; NaN with more threads.
  *   hops, distances, exact, bytes
  *              what a query did on average: rows whose neighbours it looked at, distances it
@@ -25,7 +26,7 @@
 struct point {
     uint32_t effort;
     double recall;
-    double qps;
+    double qps, batch_qps;
     double p50_us, p99_us;
     double hops, distances, exact, bytes;
 };

@@ -63,6 +63,8 @@ def test_report__rounds_keep_the_best_speed_and_the_worst_recall():
     assert [(p["effort"], p["recall"], p["qps"]) for p in merged] == [([4, 2], 0.90, 120),
                                                                       (8, 0.95, 50)]
     assert merged[0]["p50_us"] == pytest.approx(1e6 / 120)
+    sweep = [{"effort": 8, "recall": 0.95, "qps": 70}]  # batches alone have no latencies
+    assert report.merge_points([sweep, first])[0]["p50_us"] == pytest.approx(1e6 / 50)
 
 
 def test_report__further_rounds_repeat_what_lies_around_the_recalls_reported():

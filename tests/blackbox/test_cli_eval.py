@@ -12,7 +12,7 @@ from exact import near, write_hdf5
 
 EVAL = """k threads rows dimension metric build_seconds index_bytes exact_qps
           open_cold_ms open_warm_ms cpu isa points""".split()
-POINT = "effort recall qps p50_us p99_us hops distances exact_distances bytes".split()
+POINT = "effort recall qps batch_qps p50_us p99_us hops distances exact_distances bytes".split()
 
 
 def evaluate(annex, *arguments):
@@ -42,7 +42,7 @@ def test_eval__reports_recall_and_speed_along_effort(annex, tmp_path, graph):
     assert efforts == sorted(set(efforts)) and efforts[0] == 10
     assert max(point["recall"] for point in points) >= 0.99
     for point in points:
-        assert 0 < point["recall"] <= 1 and point["qps"] > 0
+        assert 0 < point["recall"] <= 1 and point["qps"] > 0 and point["batch_qps"] > 0
         assert 0 < point["p50_us"] <= point["p99_us"]
         assert 0 < point["distances"] <= 8000
         assert 1 <= point["hops"] < point["distances"]
@@ -69,8 +69,8 @@ def test_eval__opening_is_quick_cold_and_warm(annex, graph):
 def test_eval__the_table_for_people_fits_a_terminal(annex, graph):
     done = annex("eval", "my.annex", "--queries", "data.hdf5", "-k", "100", "--efforts", "9,999999")
     table = done.stdout.split("\n\n")[1].splitlines()
-    assert table[0].split() == ("effort recall queries/s p50 us p99 us hops distances exact "
-                                "KB read").split()
+    assert table[0].split() == ("effort recall queries/s batch/s p50 us p99 us hops distances "
+                                "exact KB read").split()
     assert len(table) == 3 and all(len(line) <= 100 for line in table)
 
 
