@@ -7,7 +7,7 @@
  * the number of threads.
  *
  * A batch that sees nothing of itself has to be small, 2 % of what is there, unless a partition has
- * told its rows which others are near (seed.h). Then each batch is three times what is there: rows
+ * told its rows which others are near (seed.h). Then each batch is as large as what is there: rows
  * that came early keep the long edges of a sparse graph, and less effort is enough.
  *
  * Pruning (Subramanya et al., DiskANN, NeurIPS 2019, algorithm 2): going from the nearest candidate
