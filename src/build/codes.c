@@ -56,7 +56,7 @@ annex_status build_choose_codes(struct builder *builder, annex_error *error)
 {
     annex_codes codes = builder->options.codes;
     struct codec_form plain = wish(builder, codes, false);
-    bool lists = builder->options.family > ANNEX_GRAPH; /* whose own codes are rotated */
+    bool lists = builder->options.family == ANNEX_IVF; /* whose own codes are rotated */
     double plain_loss, rotated_loss;
     codec_choose(&builder->codec, &plain, &builder->survey, builder->center);
     if (builder->codec.codes != ANNEX_CODES_Q8 || builder->codec.fixed_scale > 0 || lists) {
