@@ -179,11 +179,11 @@ static bool join_twins(annex_index *index, uint32_t slot)
 {
     struct owned *owned = index->owned;
     const struct walk *walk = &owned->linker.walk;
-    size_t row_bytes = index->codec.row_bytes;
+    size_t bytes = index->codec.code_bytes + sizeof(float); /* the other term follows from these */
     for (uint32_t i = 0; i < MIN(walk->size, TWINS_AMONG); i++) {
         uint32_t met = walk_id(walk->pool[i]);
         if (!bitmap_get(owned->gone, met) &&
-            memcmp(index_code(index, met), index_code(index, slot), row_bytes) == 0) {
+            memcmp(index_code(index, met), index_code(index, slot), bytes) == 0) {
             owned->before[slot] = met;
             owned->same[slot] = owned->same[met];
             owned->before[owned->same[met]] = slot;

@@ -135,6 +135,11 @@ void codec_choose(struct codec *codec, const struct codec_form *wanted,
 /* The codec of an index that is read back: the decisions are given. */
 void codec_restore(struct codec *codec, const struct codec_form *form);
 
+/*
+ * ip: a row longer than all others is to come. Raises max_norm, by some more than it takes so that
+ * this is rare, and gives rows[0..n) the terms that go with it.
+ */
+void codec_raise_max_norm(struct codec *codec, float norm, uint8_t *rows, size_t n);
 /* Writes unit-length `from` to `to`; false when it is zero. */
 bool codec_normalize(const float *from, float *to, size_t n);
 /*

@@ -291,3 +291,18 @@ bool codec_holds(const struct codec *codec, const float *vector)
     }
     return true;
 }
+
+/* bias^2 = M^2 - |x|^2 of a row becomes larger by what M^2 does. */
+void codec_raise_max_norm(struct codec *codec, float norm, uint8_t *rows, size_t n)
+{
+    float raised = MAX(norm, 1.1f * codec->max_norm);
+    double more = (double)raised * raised - (double)codec->max_norm * codec->max_norm;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *bias_bytes = rows + i * codec->row_bytes + codec->code_bytes + sizeof(float);
+        float bias;
+        memcpy(&bias, bias_bytes, sizeof bias);
+        bias = (float)sqrt((double)bias * bias + more);
+        memcpy(bias_bytes, &bias, sizeof bias);
+    }
+    codec->max_norm = raised;
+}
