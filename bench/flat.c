@@ -1,5 +1,5 @@
 /*
- * flat.c - exact search, driven by flat.py: bench_flat ROWS QUERIES METRIC
+ * flat.c - exact search, driven by flat.py: bench_flat ROWS QUERIES METRIC [CODES]
  *
  * Builds a flat index of the rows in memory, says "ready ROWS DIMENSION QUERIES", then answers each
  * line "BATCH K THREADS SEARCHES" by searching so many times, BATCH queries at a time, and saying
@@ -38,7 +38,7 @@ static double now(clockid_t clock)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static annex_index *build(const char *path, annex_metric metric)
+static annex_index *build(const char *path, annex_metric metric, annex_codes codes)
 {
     annex_build_options options = ANNEX_BUILD_OPTIONS_INIT;
     annex_error error;
@@ -51,6 +51,7 @@ static annex_index *build(const char *path, annex_metric metric)
     options.metric = metric;
     options.dimension = info.dimension;
     options.family = ANNEX_FLAT;
+    options.codes = codes;
     must(annex_build(&env, &options, &rows, NULL, &index, &error), &error);
     annex_reader_close(reader);
     return index;
@@ -86,13 +87,17 @@ int main(int argc, char **argv)
     annex_index_info info;
     size_t n_queries, batch, k, searches;
     unsigned threads;
-    if (argc != 4) {
-        fprintf(stderr, "usage: bench_flat ROWS QUERIES METRIC\n");
+    annex_codes codes = ANNEX_CODES_AUTO;
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "usage: bench_flat ROWS QUERIES METRIC [CODES]\n");
         return 2;
     }
     env = annex_env_default();
     must(annex_metric_parse(argv[3], &metric, &error), &error);
-    annex_index *index = build(argv[1], metric);
+    if (argc == 5) {
+        must(annex_codes_parse(argv[4], &codes, &error), &error);
+    }
+    annex_index *index = build(argv[1], metric, codes);
     annex_index_describe(index, &info);
     float *queries = read_queries(argv[2], info.dimension, &n_queries);
     printf("ready %llu %u %zu\n", (unsigned long long)info.rows, info.dimension, n_queries);

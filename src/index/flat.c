@@ -72,6 +72,16 @@ static void block_gather(const struct flat *flat, uint32_t *first, uint32_t end,
     *first = slot;
 }
 
+static float block_loss(const annex_index *index, const struct block *block)
+{
+    float most = 0;
+    for (size_t i = 0; index->errors && i < block->n; i++) {
+        float lost = index->errors[block_slot(block, i)];
+        most = MAX(most, lost);
+    }
+    return most;
+}
+
 /* ---- the scan --------------------------------------------------------------------------------*/
 
 static void compact(struct flat_scan *scan)
@@ -86,13 +96,20 @@ static void compact(struct flat_scan *scan)
     scratch->n_items = kept;
 }
 
-/* Takes the rows among slots[0..n), with their fine scores, that can be answers. */
-static annex_status consider(const struct flat *flat, struct flat_scan *scan, const uint32_t *slots,
-                             const float *scores, size_t n, annex_error *error)
+/*
+ * Takes the rows among slots[0..n), with their fine scores, that can be answers; those with scores
+ * above `reach` cannot.
+ */
+static annex_status consider(const struct flat *flat, struct flat_scan *scan, float reach,
+                             const uint32_t *slots, const float *scores, size_t n,
+                             annex_error *error)
 {
     annex_index *index = flat->index;
     struct scratch *scratch = scan->scratch;
     for (size_t i = 0; i < n; i++) {
+        if (scores[i] > reach) {
+            continue;
+        }
         float lost = index->errors ? index->errors[slots[i]] : 0;
         float lower = codec_lower(&scratch->query, scores[i], lost);
         if (lower > scan->limit) {
@@ -148,11 +165,6 @@ static annex_status scan_products(const struct flat *flat, struct block *block, 
     multiply(flat, block);
     codec_coarse_terms(codec, index_code(index, block->all ? block->first : 0),
                        block->all ? NULL : block->ids, block->n, block->scales, block->biases);
-    block->most_lost = 0;
-    for (size_t i = 0; index->errors && i < block->n; i++) {
-        float lost = index->errors[block_slot(block, i)];
-        block->most_lost = MAX(block->most_lost, lost);
-    }
     for (size_t q = 0; q < flat->n; q++) {
         struct flat_scan *scan = &flat->scans[q];
         const struct query *query = &scan->scratch->query;
@@ -163,7 +175,7 @@ static annex_status scan_products(const struct flat *flat, struct block *block, 
             picked[i] = block_slot(block, picked[i]);
         }
         codec_score_fine(query, index->graph.rows, picked, n, scores);
-        TRY(consider(flat, scan, picked, scores, n, error));
+        TRY(consider(flat, scan, INFINITY, picked, scores, n, error));
     }
     return ANNEX_OK;
 }
@@ -172,14 +184,16 @@ static annex_status scan_scores(const struct flat *flat, struct block *block, an
 {
     const uint8_t *rows = index_code(flat->index, block->all ? block->first : 0);
     float scores[FLAT_BLOCK];
+    const uint32_t *ids = block->all ? NULL : block->ids;
+    for (size_t i = 0; block->all && i < block->n; i++) {
+        block->ids[i] = block->first + (uint32_t)i;
+    }
     for (size_t q = 0; q < flat->n; q++) {
         struct flat_scan *scan = &flat->scans[q];
-        codec_score_fine(&scan->scratch->query, rows, block->all ? NULL : block->ids, block->n,
-                         scores);
-        for (size_t i = 0; block->all && i < block->n; i++) {
-            block->ids[i] = block_slot(block, i);
-        }
-        TRY(consider(flat, scan, block->ids, scores, block->n, error));
+        const struct query *query = &scan->scratch->query;
+        float reach = codec_coarse_limit(query, &scan->coarse, scan->limit, block->most_lost);
+        codec_score_fine(query, rows, ids, block->n, scores);
+        TRY(consider(flat, scan, reach, block->ids, scores, block->n, error));
     }
     return ANNEX_OK;
 }
@@ -192,6 +206,7 @@ static annex_status scan_block(const struct flat *flat, uint32_t *first, uint32_
     uint64_t room = scratch_room(flat->scans[0].scratch); /* of all: they have seen the same rows */
     bool cut = block.n > room;
     block.n = MIN(block.n, room);
+    block.most_lost = block_loss(flat->index, &block);
     for (size_t q = 0; q < flat->n; q++) {
         flat->scans[q].scratch->scanned += block.n;
         flat->scans[q].scratch->cut |= cut;

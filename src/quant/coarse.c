@@ -6,7 +6,8 @@
  * With f = |fine| the query is at most f away from its code, hence
  *   l2, cosine  distance to the code <= distance to the query + f
  *   ip          -<code, x> <= -<query, x> + f * |x|
- * and what floats may be off is added several times over.
+ * and what floats may be off is added several times over. Codes without products, scored with all
+ * of the query at once, use the same limit to pass by most rows without computing their bounds.
  */
 #include <math.h>
 
@@ -17,6 +18,7 @@
 bool codec_coarse_set(const struct query *query, struct coarse *coarse)
 {
     const struct codec *codec = query->codec;
+    *coarse = (struct coarse){.lost = query->residual};
     if (codec->metric == ANNEX_L1 || codec->codes != ANNEX_CODES_Q8) {
         return false;
     }
@@ -28,7 +30,7 @@ bool codec_coarse_set(const struct query *query, struct coarse *coarse)
     }
     double unit = query->scale;
     coarse->norm_squared = codec->metric == ANNEX_IP ? 0 : unit * unit * (double)squares;
-    coarse->lost = unit * sqrt((double)fine_squares) / CODEC_FINE_UNITS + query->residual;
+    coarse->lost += unit * sqrt((double)fine_squares) / CODEC_FINE_UNITS;
     return true;
 }
 
@@ -51,6 +53,12 @@ float codec_coarse_limit(const struct query *query, const struct coarse *coarse,
     const struct codec *codec = query->codec;
     double slack = 8.0 * codec_rounding(codec);
     double lost = (error_norm + coarse->lost) * (1 + slack);
+    if (codec_is_bits(codec->metric)) {
+        return limit;
+    }
+    if (codec->metric == ANNEX_L1) {
+        return (float)((limit + lost) + (fabs((double)limit) + lost) * slack + TINY);
+    }
     if (codec->metric == ANNEX_IP) {
         double longest = (double)codec->max_norm + error_norm;
         double off = query->norm * (error_norm + slack * longest) + coarse->lost * longest;

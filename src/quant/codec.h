@@ -189,14 +189,17 @@ struct coarse {
     double lost; /* norm of what it loses */
 };
 
-/* False for codes that have no products: those are scored by codec_score_fine at once. */
+/*
+ * False for codes that have no products: those are scored by codec_score_fine at once, and `coarse`
+ * is for limits of such scores.
+ */
 bool codec_coarse_set(const struct query *query, struct coarse *coarse);
 /* The terms of rows ids[0..n), or 0..n, as kernels.q8_pick takes them. */
 void codec_coarse_terms(const struct codec *codec, const uint8_t *rows, const uint32_t *ids,
                         size_t n, float *scales, float *biases);
 /*
- * The limit for q8_pick, with query.offset and query.c: it picks every row that loses at most
- * `error_norm` and whose codec_lower is at most `limit`.
+ * The limit for q8_pick, with query.offset and query.c, or for scores: every row that loses at most
+ * `error_norm` and whose codec_lower is at most `limit` is within.
  */
 float codec_coarse_limit(const struct query *query, const struct coarse *coarse, float limit,
                          float error_norm);
