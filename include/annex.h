@@ -431,7 +431,8 @@ typedef struct annex_place {
 typedef struct annex_search_options {
     size_t struct_bytes; /* sizeof(annex_search_options) */
     /* How much work: one of the two, or neither for the default of the index. */
-    uint32_t effort;  /* candidates kept, 1 … ; ANNEX_EFFORT_EXACT: every row is considered */
+    /* Candidates kept, or lists looked at, 1 … ; ANNEX_EFFORT_EXACT: every row is considered. */
+    uint32_t effort;
     double recall;    /* 0 < recall <= 1: the least effort that measured at least this */
     uint32_t threads; /* for several queries; 0: all, 1: the calling thread only */
     /* Filters; a row must pass all that are given. min(k, passing rows) rows are always found. */
