@@ -17,12 +17,6 @@ static annex_status check_codes(const annex_build_options *options, annex_error 
                          annex_codes_name(options->codes), annex_metric_name(options->metric),
                          codec_is_bits(options->metric) ? "bits" : "q8");
     }
-    if (options->family == ANNEX_IVF && options->codes > ANNEX_CODES_Q8) {
-        return error_set(error, ANNEX_INVALID,
-                         "an ivf index has codes of one bit, no %s; leave the codes out or use "
-                         "another family",
-                         annex_codes_name(options->codes));
-    }
     return ANNEX_OK;
 }
 

@@ -154,7 +154,7 @@ def test_build__codes_that_do_not_exist_or_fit__are_refused(annex, tmp_path):
     done = annex(*arguments, code=1)
     assert "codes q4 are not for the metric l1; use q8" in done.stderr
     done = annex("build", "rows.npy", "-o", "my.annex", "--codes", "q4", "--index", "ivf", code=1)
-    assert "an ivf index has codes of one bit, no q4" in done.stderr
+    assert "one bit a dimension and takes no codes q4" in done.stderr
     assert not (tmp_path / "my.annex").exists()
 
 
