@@ -433,8 +433,9 @@ typedef struct annex_search_options {
     /* How much work: one of the two, or neither for the default of the index. */
     /* Candidates kept, or lists looked at, 1 … ; ANNEX_EFFORT_EXACT: every row is considered. */
     uint32_t effort;
-    double recall;    /* 0 < recall <= 1: the least effort that measured at least this */
-    uint32_t threads; /* for several queries; 0: all, 1: the calling thread only */
+    double recall; /* 0 < recall <= 1: the least effort that measured at least this */
+    /* For several queries; 0: all, 1: the calling thread only. An exact one is shared when > 1. */
+    uint32_t threads;
     /* Filters; a row must pass all that are given. min(k, passing rows) rows are always found. */
     const uint64_t *allowed; /* bitmap over rows, bit i % 64 of word i / 64; [(slots + 63) / 64] */
     int (*accept)(void *context, uint32_t row, int64_t key); /* 1: may be found; from any thread */
