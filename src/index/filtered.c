@@ -271,7 +271,7 @@ static annex_status walk_plainly(struct filtered *self, float window, float kept
 static annex_status look_around(struct filtered *self, float share, float needed, float *local,
                                 bool *found, annex_error *error)
 {
-    enum { WIDER = 8, LITTLE = 16 };
+    enum { WIDER = 4, LITTLE = 16 };
     const struct plan *plan = self->plan;
     bool common = share >= COMMON;
     float window = common ? (float)plan->window / share : PROBE;
