@@ -4,8 +4,8 @@
  * lists only, and at 1 / 30 of the bytes of their vectors.
  *
  * Slots are in the order of lists: list l has slots lists[l].first .. lists[l + 1].first, and
- * slot i is place i % 32 of block i / 32. Rows added to an open index lie behind the lists, each with
- * the number of its list in `tail`, until annex_index_save puts them in order.
+ * slot i is place i % 32 of block i / 32. Rows added to an open index lie behind the lists, each
+ * with the number of its list in `tail`, until annex_index_save puts them in order.
  *
  * Effort is the number of lists that are looked at.
  *
