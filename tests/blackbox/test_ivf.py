@@ -1,4 +1,4 @@
-"""An index of lists, in the command and in SQL: small, fresh, and ranked by distances of the table."""
+"""An index of lists, in the command and in SQL: small, fresh, ranked by distances of the table."""
 
 import json
 import os
