@@ -11,7 +11,7 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+#    include <cpuid.h>
 #endif
 
 #include "kernel/kernel.h"
