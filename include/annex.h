@@ -518,13 +518,14 @@ ANNEX_API annex_status annex_index_update(annex_index *index, const annex_batch 
                                           annex_error *error);
 ANNEX_API annex_status annex_index_delete(annex_index *index, const annex_batch *keys,
                                           annex_error *error);
-/* Writes the index to a file, atomically, without the deleted rows (row numbers change on reopen).
+/*
+ * Writes the index to a file, atomically, without the deleted rows (row numbers change on reopen).
  */
 ANNEX_API annex_status annex_index_save(annex_index *index, const char *path, annex_error *error);
 
 /*
- * Reads everything: checksums, ids, keys, and whether a walk can reach every row. ANNEX_DAMAGED says
- * what was found.
+ * Reads everything: checksums, ids, keys, and whether a walk can reach every row. ANNEX_DAMAGED
+ * says what was found.
  */
 ANNEX_API annex_status annex_index_check(const annex_index *index, annex_error *error);
 
