@@ -18,6 +18,8 @@ bool session_has_colour(int descriptor)
            strcmp(terminal, "dumb") != 0;
 }
 
+static void say(const char *format, va_list values) __attribute__((format(printf, 1, 0)));
+
 static void say(const char *format, va_list values)
 {
     progress_clear();
