@@ -52,7 +52,7 @@ static annex_status calibrate_range(void *argument, unsigned worker, size_t firs
         struct query *query = &job->queries[worker];
         codec_query_set(query, held->vector);
         walk->reach = job->reach;
-        walk->near = walk->least = INDEX_CALIBRATED_K;
+        walk->near = walk->least = walk->wanted = INDEX_CALIBRATED_K;
         graph_walk(job->graph, query, index_window(job->reach, job->effort), walk);
         size_t n = index_rerank(INDEX_CALIBRATED_K, job->effort, query->exact);
         job->hits[h] = 0;

@@ -9,6 +9,7 @@
 
 enum {
     EXPAND = 2,      /* rows expanded in one hop: their cache misses overlap */
+    DESCENT = 4,     /* hops with one row each: what is second best there is far behind the best */
     MERGE_ROOM = 16, /* behind the pool, for what a merge pushes out */
     GROUP = 16,      /* candidates merged at a time */
     TOUCHED = 1 << 14
@@ -75,10 +76,10 @@ static void forget_visits(struct walk *walk)
     walk->n_touched = 0;
 }
 
-/* The first item that is too far to matter, by walk->reach. */
-static walk_item walk_bar(const struct query *query, const struct walk *walk)
+/* The first item that is too far by walk->reach, if it is not among the first `least`. */
+static walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t least)
 {
-    if (walk->reach == 0 || walk->size < MAX(walk->near, walk->least)) {
+    if (walk->reach == 0 || walk->size < MAX(walk->near, least)) {
         return UINT64_MAX;
     }
     /* Distances count from the least one possible: under ip that is the product of the norms. */
@@ -86,7 +87,7 @@ static walk_item walk_bar(const struct query *query, const struct walk *walk)
     float zero = codec->metric == ANNEX_IP ? -query->norm * codec->max_norm : 0;
     float near = walk_score(walk->pool[walk->near - 1]);
     float limit = near + walk->reach * MAX(near - zero, 0);
-    return walk_item_of(MAX(limit, walk_score(walk->pool[walk->least - 1])), GRAPH_END >> 1);
+    return walk_item_of(MAX(limit, walk_score(walk->pool[least - 1])), GRAPH_END >> 1);
 }
 
 static const uint32_t *neighbours_of(const struct graph *graph, uint32_t id)
@@ -107,7 +108,7 @@ static uint32_t absorb(const struct graph *graph, const struct query *query, str
     walk->scored += n;
     uint32_t lowest = UINT32_MAX;
     for (uint32_t first = 0; first < n; first += GROUP) {
-        walk_item worst = walk_bar(query, walk);
+        walk_item worst = walk_bar(query, walk, walk->wanted);
         if (walk->size == walk->capacity) {
             worst = MIN(worst, walk->pool[walk->size - 1]);
         }
@@ -169,11 +170,12 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
     }
     absorb(graph, query, walk, ids, allowed(walk, n));
     uint32_t cursor = 0;
-    for (;;) {
+    for (uint32_t hop = 0;; hop++) {
         uint32_t limit = MIN(window, walk->size);
         uint32_t best[EXPAND], n_best = 0;
-        walk_item bar = walk_bar(query, walk);
-        for (; cursor < limit && n_best < EXPAND && walk->pool[cursor] < bar; cursor++) {
+        uint32_t expand = hop < DESCENT ? 1 : EXPAND;
+        walk_item bar = walk_bar(query, walk, walk->least);
+        for (; cursor < limit && n_best < expand && walk->pool[cursor] < bar; cursor++) {
             if (!(walk->pool[cursor] & 1)) {
                 if (walk->n_expanded < walk->expanded_capacity) {
                     walk->expanded[walk->n_expanded++] = walk->pool[cursor];

@@ -73,12 +73,13 @@ struct walk {
     uint32_t n_expanded, expanded_capacity;
     uint64_t hops, scored;
     /*
-     * Rows are too far to be kept or expanded when they are farther than both the pool's `least`-th
-     * and (1 + reach) times the distance of its `near`-th: easy queries end early, hard ones use
-     * the window (adaptive beam search: Al-Jazzazi et al., 2025, arXiv 2505.15636). 0: off.
+     * Rows farther than (1 + reach) times the distance of the pool's `near`-th are not expanded,
+     * unless they are among its first `least`, nor kept, unless among its first `wanted`: easy
+     * queries end early, hard ones use the window (adaptive beam search: Al-Jazzazi et al., 2025,
+     * arXiv 2505.15636). 0: off.
      */
     float reach;
-    uint32_t near, least;
+    uint32_t near, least, wanted;
     /*
      * Asked before rows that would bring `scored` to check_at or beyond: how many of them may be
      * scored, fewer to end the walk; it moves check_at on. Never asked with UINT64_MAX.

@@ -130,7 +130,9 @@ static annex_status walk_reaching(const struct plan *plan, struct scratch *scrat
     TRY(scratch_reserve_pool(plan->index, scratch, capacity, error));
     walk->reach = reach;
     walk->near = INDEX_CALIBRATED_K;
-    walk->least = (uint32_t)plan->k;
+    walk->wanted = (uint32_t)plan->k;
+    /* Who names an effort below k is content with fewer of the true ones. */
+    walk->least = (uint32_t)(plan->options->effort ? MIN(plan->effort, plan->k) : plan->k);
     annex_status status = walk_graph(scratch, window, error);
     walk->reach = 0;
     return status;

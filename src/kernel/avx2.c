@@ -253,6 +253,53 @@ static void avx2_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t gro
     store_rows(found[1], sums + 16);
 }
 
+/* (a, b) -> (a + b, a - b) within a register: a - b is a + (-b). */
+ROWS_INLINE __m256 butterfly(__m256 x, __m256 swapped, __m256 signs)
+{
+    return _mm256_add_ps(swapped, _mm256_xor_ps(x, signs));
+}
+
+static void avx2_f32_hadamard(float *x, size_t n, float scale)
+{
+    const __m256 fours = _mm256_setr_ps(0, 0, 0, 0, -0.0f, -0.0f, -0.0f, -0.0f);
+    const __m256 twos = _mm256_setr_ps(0, 0, -0.0f, -0.0f, 0, 0, -0.0f, -0.0f);
+    const __m256 ones = _mm256_setr_ps(0, -0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f);
+    if (n < 8) {
+        ref_f32_hadamard(x, n, scale);
+        return;
+    }
+    for (size_t length = n / 2; length >= 8; length /= 2) {
+        for (size_t i = 0; i < n; i += 2 * length) {
+            for (size_t j = i; j < i + length; j += 8) {
+                __m256 a = _mm256_loadu_ps(x + j), b = _mm256_loadu_ps(x + j + length);
+                _mm256_storeu_ps(x + j, _mm256_add_ps(a, b));
+                _mm256_storeu_ps(x + j + length, _mm256_sub_ps(a, b));
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 v = _mm256_loadu_ps(x + i);
+        v = butterfly(v, _mm256_permute2f128_ps(v, v, 1), fours);
+        v = butterfly(v, _mm256_permute_ps(v, _MM_SHUFFLE(1, 0, 3, 2)), twos);
+        v = butterfly(v, _mm256_permute_ps(v, _MM_SHUFFLE(2, 3, 0, 1)), ones);
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(v, _mm256_set1_ps(scale)));
+    }
+}
+
+static void avx2_f32_flip(float *x, const uint32_t *words, size_t n)
+{
+    const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256i bits = _mm256_srlv_epi32(_mm256_set1_epi32((int)(words[i / 32] >> i % 32)), places);
+        __m256 signs = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 31));
+        _mm256_storeu_ps(x + i, _mm256_xor_ps(_mm256_loadu_ps(x + i), signs));
+    }
+    for (; i < n; i++) {
+        x[i] = words[i / 32] >> i % 32 & 1 ? -x[i] : x[i];
+    }
+}
+
 TARGET_END
 
 const struct kernels kernels_avx2 = {
@@ -274,6 +321,8 @@ const struct kernels kernels_avx2 = {
     .bits_xor = avx2_bits_xor,
     .bits_and = avx2_bits_and,
     .lut16_sum = avx2_lut16_sum,
+    .f32_hadamard = avx2_f32_hadamard,
+    .f32_flip = avx2_f32_flip,
     .u64_merge = ref_u64_merge,
 };
 

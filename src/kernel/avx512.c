@@ -201,6 +201,54 @@ void avx512_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
     store_rows(found[1], sums + 16);
 }
 
+/* (a, b) -> (a + b, a - b) within a register: a - b is a + (-b). */
+ROWS_INLINE __m512 butterfly(__m512 x, __m512 swapped, __mmask16 second)
+{
+    const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    __m512i bits = _mm512_castps_si512(x);
+    return _mm512_add_ps(swapped,
+                         _mm512_castsi512_ps(_mm512_mask_xor_epi32(bits, second, bits, sign)));
+}
+
+void avx512_f32_hadamard(float *x, size_t n, float scale)
+{
+    if (n < 16) {
+        ref_f32_hadamard(x, n, scale);
+        return;
+    }
+    for (size_t length = n / 2; length >= 16; length /= 2) {
+        for (size_t i = 0; i < n; i += 2 * length) {
+            for (size_t j = i; j < i + length; j += 16) {
+                __m512 a = _mm512_loadu_ps(x + j), b = _mm512_loadu_ps(x + j + length);
+                _mm512_storeu_ps(x + j, _mm512_add_ps(a, b));
+                _mm512_storeu_ps(x + j + length, _mm512_sub_ps(a, b));
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        v = butterfly(v, _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(1, 0, 3, 2)), 0xff00);
+        v = butterfly(v, _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(2, 3, 0, 1)), 0xf0f0);
+        v = butterfly(v, _mm512_permute_ps(v, _MM_SHUFFLE(1, 0, 3, 2)), 0xcccc);
+        v = butterfly(v, _mm512_permute_ps(v, _MM_SHUFFLE(2, 3, 0, 1)), 0xaaaa);
+        _mm512_storeu_ps(x + i, _mm512_mul_ps(v, _mm512_set1_ps(scale)));
+    }
+}
+
+void avx512_f32_flip(float *x, const uint32_t *words, size_t n)
+{
+    const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512i v = _mm512_loadu_si512(x + i);
+        __mmask16 flipped = (__mmask16)(words[i / 32] >> i % 32);
+        _mm512_storeu_si512(x + i, _mm512_mask_xor_epi32(v, flipped, v, sign));
+    }
+    for (; i < n; i++) {
+        x[i] = words[i / 32] >> i % 32 & 1 ? -x[i] : x[i];
+    }
+}
+
 /* How many of from[0..n) are below `item`. */
 ROWS_INLINE uint32_t count_below(const uint64_t *from, uint32_t n, uint64_t item)
 {
@@ -269,6 +317,8 @@ const struct kernels kernels_avx512 = {
     .bits_xor = avx512_bits_xor,
     .bits_and = avx512_bits_and,
     .lut16_sum = avx512_lut16_sum,
+    .f32_hadamard = avx512_f32_hadamard,
+    .f32_flip = avx512_f32_flip,
     .u64_merge = avx512_u64_merge,
 };
 

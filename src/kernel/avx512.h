@@ -25,6 +25,8 @@ void avx512_q8_l1(const uint8_t *query, const uint8_t *rows, size_t stride_bytes
                   const uint32_t *ids, size_t n, int32_t *out);
 void avx512_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
                       uint16_t sums[KERNEL_LUT_ROWS]);
+void avx512_f32_hadamard(float *x, size_t n, float scale);
+void avx512_f32_flip(float *x, const uint32_t *words, size_t n);
 uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 
 TARGET_BEGIN(AVX512_PLAIN)

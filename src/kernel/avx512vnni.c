@@ -95,6 +95,8 @@ const struct kernels kernels_avx512vnni = {
     .bits_xor = vnni_bits_xor,
     .bits_and = vnni_bits_and,
     .lut16_sum = avx512_lut16_sum,
+    .f32_hadamard = avx512_f32_hadamard,
+    .f32_flip = avx512_f32_flip,
     .u64_merge = avx512_u64_merge,
 };
 

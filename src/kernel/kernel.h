@@ -78,6 +78,13 @@ struct kernels {
     void (*lut16_sum)(const uint8_t *lut, const uint8_t *blocks, size_t groups,
                       uint16_t sums[KERNEL_LUT_ROWS]);
     /*
+     * The fast Hadamard transform of x[0..n), n a power of two, times scale: for lengths n / 2, …,
+     * 1, pairs (a, b) that far apart become (a + b, a - b).
+     */
+    void (*f32_hadamard)(float *x, size_t n, float scale);
+    /* Changes the sign of x[i] where bit i % 32 of words[i / 32] is set. */
+    void (*f32_flip)(float *x, const uint32_t *words, size_t n);
+    /*
      * Merges items[0..n), distinct and in any order, into sorted[0..size), which has room for n
      * more. Returns the lowest position that changed, or size + n when n is 0. May reorder items.
      */
@@ -92,6 +99,8 @@ const struct kernels *kernel_available(size_t i);
 /* In ref.c and ref_codes.c, for tables that cannot do it better. */
 uint32_t ref_q8_pick(const int32_t *dots, const float *scales, const float *biases, size_t n,
                      int32_t offset, float factor, float limit, uint32_t *picked);
+void ref_f32_hadamard(float *x, size_t n, float scale);
+void ref_f32_flip(float *x, const uint32_t *words, size_t n);
 uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
 float ref_f16_dot(const float *a, const uint16_t *b, size_t n);
 float ref_f16_l2(const float *a, const uint16_t *b, size_t n);

@@ -200,6 +200,8 @@ const struct kernels kernels_neon = {
     .bits_xor = neon_bits_xor,
     .bits_and = neon_bits_and,
     .lut16_sum = neon_lut16_sum,
+    .f32_hadamard = ref_f32_hadamard,
+    .f32_flip = ref_f32_flip,
     .u64_merge = ref_u64_merge,
 };
 

@@ -149,6 +149,29 @@ static void ref_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t grou
     }
 }
 
+void ref_f32_hadamard(float *x, size_t n, float scale)
+{
+    for (size_t length = n / 2; length > 0; length /= 2) {
+        for (size_t i = 0; i < n; i += 2 * length) {
+            for (size_t j = i; j < i + length; j++) {
+                float a = x[j], b = x[j + length];
+                x[j] = a + b;
+                x[j + length] = a - b;
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        x[i] *= scale;
+    }
+}
+
+void ref_f32_flip(float *x, const uint32_t *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = words[i / 32] >> i % 32 & 1 ? -x[i] : x[i];
+    }
+}
+
 uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {
@@ -186,5 +209,7 @@ const struct kernels kernels_ref = {
     .bits_xor = ref_bits_xor,
     .bits_and = ref_bits_and,
     .lut16_sum = ref_lut16_sum,
+    .f32_hadamard = ref_f32_hadamard,
+    .f32_flip = ref_f32_flip,
     .u64_merge = ref_u64_merge,
 };

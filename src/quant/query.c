@@ -80,17 +80,35 @@ static void set_l1(struct query *query)
     query->exact = codec->lossless && lost == 0;
 }
 
+enum { QUERY_LANES = 8 }; /* sums in lanes: one chain of additions would take most of the time */
+
+static float largest_element(const float *x, uint32_t n)
+{
+    float lanes[QUERY_LANES] = {0}, largest = 0;
+    for (uint32_t j = 0; j + QUERY_LANES <= n; j += QUERY_LANES) {
+        for (uint32_t i = 0; i < QUERY_LANES; i++) {
+            lanes[i] = MAX(lanes[i], fabsf(x[j + i]));
+        }
+    }
+    for (uint32_t j = n - n % QUERY_LANES; j < n; j++) {
+        lanes[0] = MAX(lanes[0], fabsf(x[j]));
+    }
+    for (uint32_t i = 0; i < QUERY_LANES; i++) {
+        largest = MAX(largest, lanes[i]);
+    }
+    return largest;
+}
+
 /* The unit of the query's code: 1 when codec and query are bytes, otherwise its largest element. */
 static float query_unit(const struct query *query)
 {
     const struct codec *codec = query->codec;
-    float largest = 0;
     bool bytes = codec->lossless;
-    for (uint32_t j = 0; j < codec->dimension; j++) {
+    for (uint32_t j = 0; bytes && j < codec->dimension; j++) {
         float x = query->target[j];
-        largest = MAX(largest, fabsf(x));
-        bytes = bytes && x >= -128 && x <= 127 && x == codec_round(x);
+        bytes = x >= -128 && x <= 127 && x == codec_round(x);
     }
+    float largest = largest_element(query->target, codec->dimension);
     if (bytes) {
         return 1;
     }
@@ -103,41 +121,69 @@ static int32_t level_offset(const struct codec *codec)
     return codec->codes == ANNEX_CODES_Q4 ? 15 : 128;
 }
 
+struct squares {
+    double coded, lost,
+        all; /* of what the code and its fine part stand for, of the rest, of both */
+};
+
+static struct squares sum_squares(const float *target, const int8_t *code, const int8_t *fine,
+                                  double unit, uint32_t n)
+{
+    double coded_lanes[QUERY_LANES] = {0}, lost_lanes[QUERY_LANES] = {0}, lanes[QUERY_LANES] = {0};
+    struct squares sums = {0, 0, 0};
+    for (uint32_t j = 0; j < n; j += QUERY_LANES) {
+        for (uint32_t i = 0; i < QUERY_LANES; i++) { /* arrays are padded with zeros */
+            double x = target[j + i];
+            double coded = unit * (code[j + i] + fine[j + i] * (1.0 / CODEC_FINE_UNITS));
+            coded_lanes[i] += coded * coded;
+            lost_lanes[i] += (x - coded) * (x - coded);
+            lanes[i] += x * x;
+        }
+    }
+    for (uint32_t i = 0; i < QUERY_LANES; i++) {
+        sums.coded += coded_lanes[i];
+        sums.lost += lost_lanes[i];
+        sums.all += lanes[i];
+    }
+    return sums;
+}
+
 static void set_bytes(struct query *query)
 {
     const struct codec *codec = query->codec;
-    int8_t *code = (int8_t *)query->code;
+    const float *target = query->target;
+    int8_t *restrict code = (int8_t *)query->code, *restrict fine = query->fine;
     codec_center(codec, query->vector, query->target);
+    for (uint32_t j = codec->dimension; j % QUERY_LANES; j++) {
+        query->target[j] = 0;
+    }
     float unit = query_unit(query);
     float inverse = 1 / unit;
-    double norm_squared = 0, lost_squared = 0, squares = 0;
     int32_t sum = 0, fine_sum = 0;
     memset(code, 0, query_code_bytes(codec));
-    memset(query->fine, 0, query_code_bytes(codec));
+    memset(fine, 0, query_code_bytes(codec));
     for (uint32_t j = 0; j < codec->dimension; j++) {
-        float level = query->target[j] * inverse;
-        code[j] = (int8_t)codec_clamp(codec_round(level));
-        query->fine[j] =
-            (int8_t)codec_clamp(codec_round((level - (float)code[j]) * CODEC_FINE_UNITS));
-        sum += code[j];
-        fine_sum += query->fine[j];
-        double coded = (double)unit * (code[j] + (double)query->fine[j] / CODEC_FINE_UNITS);
-        double lost = query->target[j] - coded;
-        lost_squared += lost * lost;
-        norm_squared += coded * coded;
-        squares += (double)query->target[j] * query->target[j];
+        float level = target[j] * inverse;
+        int32_t whole = codec_clamp(codec_round(level));
+        int32_t part = codec_clamp(codec_round((level - (float)whole) * CODEC_FINE_UNITS));
+        code[j] = (int8_t)whole;
+        fine[j] = (int8_t)part;
+        sum += whole;
+        fine_sum += part;
     }
+    struct squares squares = sum_squares(target, code, fine, unit, codec->dimension);
     query->scale = unit;
     query->offset = level_offset(codec) * sum;
     query->fine_offset = level_offset(codec) * fine_sum;
-    query->residual = (float)sqrt(lost_squared) + codec_center_loss(codec) * (float)sqrt(squares);
-    query->norm = (float)sqrt(norm_squared);
+    query->residual =
+        (float)sqrt(squares.lost) + codec_center_loss(codec) * (float)sqrt(squares.all);
+    query->norm = (float)sqrt(squares.coded);
     bool ip = codec->metric == ANNEX_IP;
-    query->a = ip ? 0 : (float)norm_squared;
+    query->a = ip ? 0 : (float)squares.coded;
     query->b = ip ? 0 : 1;
     query->c = ip ? -unit : -2 * unit;
     /* Sums stay below 2^24, where floats count without gaps, up to 256 dimensions. */
-    query->exact = codec->lossless && unit == 1 && lost_squared == 0 && codec->dimension <= 256;
+    query->exact = codec->lossless && unit == 1 && squares.lost == 0 && codec->dimension <= 256;
 }
 
 /* Scores are those of the kernels, with rows and target both divided by the scale. */

@@ -16,8 +16,10 @@
 #define ANNEX_ROTATION_H
 
 #include "base/base.h"
+#include "kernel/kernel.h"
 
 struct rotation {
+    const struct kernels *kernels;
     uint64_t seed;
     uint32_t dimension;
     uint32_t window; /* the largest power of two that is not above the dimension */

@@ -472,7 +472,7 @@ static void kernel_available__in_order__starts_with_ref_and_names_differ(void **
     for (size_t i = 0; (a = kernel_available(i)); i++) {
         assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_tile &&
                     a->q8_pick && a->q8_l1 && a->bits_xor && a->bits_and && a->lut16_sum &&
-                    a->u64_merge);
+                    a->f32_hadamard && a->f32_flip && a->u64_merge);
         for (size_t j = 0; j < i; j++) {
             b = kernel_available(j);
             assert_string_not_equal(a->name, b->name);

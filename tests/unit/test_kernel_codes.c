@@ -229,6 +229,57 @@ static void q4_dot__blocks_of_128_elements__low_halves_come_first(void **state)
     assert_int_equal(sum, 3 - 70 + 200 - 15 * 128);
 }
 
+/* ---- rotation --------------------------------------------------------------------------------*/
+
+/* Runs a table's transform and flips of n floats that end at a page's end; reads back the bits. */
+static void rotate_at_edge(const struct kernels *k, const float *from, const uint32_t *words,
+                           size_t n, float *to)
+{
+    struct edge edge = edge_create(n * sizeof *to);
+    float *x = (float *)(void *)edge.end - n;
+    memcpy(x, from, n * sizeof *x);
+    k->f32_flip(x, words, n);
+    if ((n & (n - 1)) == 0) {
+        k->f32_hadamard(x, n, 0.37f);
+    }
+    memcpy(to, x, n * sizeof *to);
+    edge_destroy(&edge);
+}
+
+static void rotation_steps__every_length__same_bits_as_ref(void **state)
+{
+    (void)state;
+    enum { MOST = 1024 };
+    static float from[MOST], want[MOST], found[MOST];
+    uint32_t words[MOST / 32];
+    uint64_t random = 5;
+    for (size_t n = 1; n <= MOST; n += n < 64 ? 1 : n) {
+        for (size_t i = 0; i < n; i++) {
+            from[i] = (float)((double)random_below(&random, 2001) / 7 - 142);
+        }
+        from[0] = -0.0f;
+        for (size_t i = 0; i < ARRAY_LENGTH(words); i++) {
+            words[i] = (uint32_t)random_next(&random);
+        }
+        rotate_at_edge(&kernels_ref, from, words, n, want);
+        const struct kernels *k;
+        for (size_t t = 0; (k = kernel_available(t)); t++) {
+            rotate_at_edge(k, from, words, n, found);
+            if (memcmp(found, want, n * sizeof *want) != 0) {
+                fail_msg("%s differs from ref for %zu floats", k->name, n);
+            }
+        }
+    }
+}
+
+static void f32_hadamard__two_floats__sum_and_difference(void **state)
+{
+    (void)state;
+    float x[2] = {3, 5};
+    kernels_ref.f32_hadamard(x, 2, 0.5f);
+    assert_true(x[0] == 4 && x[1] == -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +288,8 @@ int main(void)
         cmocka_unit_test(halves__values_that_f16_has__same_bits_as_f32),
         cmocka_unit_test(f16__every_value_widened__narrows_to_itself),
         cmocka_unit_test(f16__values_between_two__round_to_nearest_and_ties_to_even),
+        cmocka_unit_test(rotation_steps__every_length__same_bits_as_ref),
+        cmocka_unit_test(f32_hadamard__two_floats__sum_and_difference),
         cmocka_unit_test(q4_dot__every_width_and_stride__same_as_ref),
         cmocka_unit_test(q4_dot__blocks_of_128_elements__low_halves_come_first),
     };
