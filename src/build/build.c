@@ -248,18 +248,17 @@ cleanup:
     return status;
 }
 
-/* The least effort that measured the recall people expect of a default. */
+/* The least effort that measured the recall people expect of a default; 0, a scan, if none did. */
 static uint32_t default_effort(const struct builder *builder)
 {
     bool lists = builder->family == ANNEX_IVF;
-    uint32_t effort = builder->n_recall ? 0 : lists ? builder->n_lists : BUILD_EFFORT;
     for (uint32_t i = 0; i < builder->n_recall; i++) {
-        effort = builder->recall[i].effort;
         if (builder->recall[i].recall >= 0.95f) {
-            break;
+            return builder->recall[i].effort;
         }
     }
-    return effort;
+    /* Lists looked at: all of them. */
+    return lists ? builder->n_lists : builder->n_recall ? 0 : BUILD_EFFORT;
 }
 
 static struct image describe_image(struct builder *builder)

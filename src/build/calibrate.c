@@ -26,19 +26,33 @@ struct calibrate_job {
     uint32_t *hits;        /* [held rows] */
 };
 
-static bool is_met(const struct calibrate_job *job, const struct walk *walk, size_t n,
-                   uint32_t truth)
+/* True neighbours among the candidates of a search, or that are equal to one for all we know. */
+static uint32_t count_met(const struct calibrate_job *job, const struct walk *walk, size_t wanted,
+                          const struct held_out *held)
 {
-    size_t row_bytes = job->builder->codec.row_bytes;
-    const uint8_t *wanted = job->builder->codes + (size_t)truth * row_bytes;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t id = walk_id(walk->pool[i]);
-        /* Rows with the same code are found through the one that is linked. */
-        if (id == truth || memcmp(job->builder->codes + id * row_bytes, wanted, row_bytes) == 0) {
-            return true;
+    const struct builder *builder = job->builder;
+    struct candidates all = {.walk = walk,
+                             .same = builder->same,
+                             .errors = builder->errors,
+                             .slots = builder->n,
+                             .wanted = wanted};
+    size_t row_bytes = builder->codec.row_bytes;
+    bool met[INDEX_CALIBRATED_K] = {false};
+    uint32_t n = 0;
+    for (; candidates_next(&all); candidates_take(&all)) {
+        const uint8_t *row = builder->codes + all.slot * row_bytes;
+        for (uint32_t i = 0; i < held->n; i++) {
+            uint32_t truth = job->slot_of[walk_id(held->nearest[i])];
+            if (met[i]) {
+                continue;
+            }
+            met[i] = truth == all.slot ||
+                     ((!builder->errors || builder->errors[truth] == builder->errors[all.slot]) &&
+                      memcmp(builder->codes + truth * row_bytes, row, row_bytes) == 0);
+            n += met[i];
         }
     }
-    return false;
+    return n;
 }
 
 static annex_status calibrate_range(void *argument, unsigned worker, size_t first, size_t end,
@@ -55,11 +69,8 @@ static annex_status calibrate_range(void *argument, unsigned worker, size_t firs
         walk->near = walk->least = walk->wanted = INDEX_CALIBRATED_K;
         graph_walk(job->graph, query, index_window(job->reach, job->effort), walk);
         size_t n = index_rerank(INDEX_CALIBRATED_K, job->effort, query->exact);
-        job->hits[h] = 0;
-        for (uint32_t i = 0; i < held->n; i++) {
-            uint32_t truth = job->slot_of[walk_id(held->nearest[i])];
-            job->hits[h] += is_met(job, walk, MIN(n, walk->size), truth);
-        }
+        bool any = job->builder->options.metric == ANNEX_IP && query->norm == 0; /* all as near */
+        job->hits[h] = any ? held->n : count_met(job, walk, n, held);
     }
     return ANNEX_OK;
 }

@@ -96,6 +96,10 @@ static annex_status rank_range(void *argument, unsigned worker, size_t first, si
         uint32_t ids[INDEX_CALIBRATED_K], before[INDEX_CALIBRATED_K] = {0};
         float truth[INDEX_CALIBRATED_K], scores[SCORE_ROWS], farthest = -INFINITY;
         codec_query_set(query, held->vector);
+        if (builder->options.metric == ANNEX_IP && query->norm == 0) {
+            job->found[h] = held->n; /* all rows are as near */
+            continue;
+        }
         for (uint32_t i = 0; i < held->n; i++) {
             ids[i] = walk_id(held->nearest[i]);
         }
@@ -108,11 +112,14 @@ static annex_status rank_range(void *argument, unsigned worker, size_t first, si
             codec_score(query, builder->codes + (size_t)slot * builder->codec.row_bytes, NULL, n,
                         scores);
             for (uint32_t j = 0; j < n; j++) {
-                if (scores[j] >= farthest || build_is_held(builder, slot + j)) {
+                if (scores[j] > farthest || build_is_held(builder, slot + j)) {
                     continue;
                 }
                 for (uint32_t i = 0; i < held->n; i++) {
-                    before[i] += scores[j] < truth[i];
+                    /* Of two rows with the same code, but not equal, nobody knows which is nearer. */
+                    bool tie = scores[j] == truth[i] &&
+                               builder->errors[slot + j] != builder->errors[ids[i]];
+                    before[i] += scores[j] < truth[i] || tie;
                 }
             }
         }

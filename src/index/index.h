@@ -166,6 +166,55 @@ static inline size_t index_rerank(size_t k, uint32_t window, bool scores_are_exa
     return scores_are_exact ? k : k + 16 + window / 8;
 }
 
+/* ---- candidates (inline) ---------------------------------------------------------------------*/
+
+enum { CANDIDATES_MORE = 1024 };
+
+/*
+ * The rows that a walk found, nearest first, each with the rows that have the same code, until
+ * `wanted` are taken. Rows with the same code that lose something else by it are not equal, and
+ * their order is not known: up to CANDIDATES_MORE of them do not count.
+ */
+struct candidates {
+    const struct walk *walk;
+    const uint32_t *same; /* as annex_index has them */
+    const float *errors;
+    uint32_t slots;
+    size_t wanted;
+    uint32_t slot; /* the candidate */
+    uint32_t at;   /* of the pool */
+    uint32_t steps;
+    size_t n, more;
+};
+
+static inline bool candidates_next(struct candidates *all)
+{
+    const walk_item *pool = all->walk->pool;
+    if (all->steps > 0) {
+        uint32_t first = walk_id(pool[all->at]);
+        all->slot = all->same ? MIN(all->same[all->slot], all->slots - 1) : first;
+        bool over = all->slot == first || all->steps == all->slots;
+        all->at += over;
+        all->steps = over ? 0 : all->steps + 1;
+    }
+    if (all->n >= all->wanted || all->at >= all->walk->size) {
+        return false;
+    }
+    if (all->steps == 0) {
+        all->slot = walk_id(pool[all->at]);
+        all->steps = 1;
+    }
+    return true;
+}
+
+static inline void candidates_take(struct candidates *all)
+{
+    bool more = all->errors && all->more < CANDIDATES_MORE &&
+                all->errors[all->slot] != all->errors[walk_id(all->walk->pool[all->at])];
+    all->more += more;
+    all->n += !more;
+}
+
 /* ---- reach (inline) --------------------------------------------------------------------------*/
 
 enum { INDEX_REACH_LOW = 24, INDEX_REACH_HIGH = 96 }; /* efforts whose reach the header holds */

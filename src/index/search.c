@@ -103,17 +103,18 @@ static annex_status collect(const struct plan *plan, struct scratch *scratch, si
                             annex_error *error)
 {
     annex_index *index = plan->index;
+    struct candidates all = {.walk = &scratch->walk,
+                             .same = index->same,
+                             .errors = index->errors,
+                             .slots = index->slots,
+                             .wanted = wanted};
     scratch->n_items = 0;
-    for (uint32_t i = 0; i < scratch->walk.size && scratch->n_items < wanted; i++) {
-        uint32_t first = walk_id(scratch->walk.pool[i]);
-        float score = walk_score(scratch->walk.pool[i]);
-        uint32_t slot = first, steps = 0;
-        do {
-            if (filter_passes(index, plan->options, slot)) {
-                TRY(scratch_push(index, scratch, score, slot, error));
-            }
-            slot = index->same ? MIN(index->same[slot], index->slots - 1) : first;
-        } while (slot != first && ++steps < index->slots && scratch->n_items < wanted);
+    while (candidates_next(&all)) {
+        if (filter_passes(index, plan->options, all.slot)) {
+            float score = walk_score(scratch->walk.pool[all.at]);
+            TRY(scratch_push(index, scratch, score, all.slot, error));
+            candidates_take(&all);
+        }
     }
     return ANNEX_OK;
 }
