@@ -278,8 +278,21 @@ ANNEX_API annex_status annex_family_parse(const char *name, annex_family *family
 typedef enum annex_raw {
     ANNEX_RAW_AUTO = 0, /* keep, unless the codes lose nothing */
     ANNEX_RAW_KEEP = 1, /* the vectors are stored in the file: exact distances without the source */
-    ANNEX_RAW_NONE = 2  /* only codes: exact distances need annex_search_options.fetch */
+    ANNEX_RAW_NONE = 2, /* only codes: exact distances need annex_search_options.fetch */
+    /*
+     * Kept in half the bytes: each element (under cosine, of the vector scaled to unit length) is
+     * rounded to a float of 16 bits before anything else is done with it. Distances, exact answers
+     * and annex_index_vector are those of the rounded vectors, so is what `fetch` gives. f16 keeps
+     * 11 bits of elements from 6e-5 to 65504, beyond which they are ANNEX_INVALID; bf16 keeps 8
+     * bits of any. Not for hamming and jaccard.
+     */
+    ANNEX_RAW_F16 = 3,
+    ANNEX_RAW_BF16 = 4
 } annex_raw;
+
+/* "auto", "keep", "none", "f16", "bf16"; NULL for other values. */
+ANNEX_API const char *annex_raw_name(annex_raw raw);
+ANNEX_API annex_status annex_raw_parse(const char *name, annex_raw *raw, annex_error *error);
 
 /* How rows are coded for search. Answers are ranked by vectors wherever there are any. */
 typedef enum annex_codes {
@@ -380,6 +393,7 @@ typedef struct annex_index_info {
     uint32_t dimension;
     annex_family family;
     annex_codes codes;
+    annex_raw raw; /* never auto */
     annex_key_kind key_kind;
     uint64_t rows;      /* live rows */
     uint64_t slots;     /* rows including deleted ones: row numbers are below this */

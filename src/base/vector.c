@@ -34,6 +34,11 @@ static const struct name codes_names[] = {
     {"f32", ANNEX_CODES_F32},
 };
 
+static const struct name raw_names[] = {
+    {"auto", ANNEX_RAW_AUTO}, {"keep", ANNEX_RAW_KEEP}, {"none", ANNEX_RAW_NONE},
+    {"f16", ANNEX_RAW_F16},   {"bf16", ANNEX_RAW_BF16},
+};
+
 static const char *name_of(const struct name *names, size_t n, int value)
 {
     for (size_t i = 0; i < n; i++) {
@@ -112,6 +117,26 @@ annex_status annex_codes_parse(const char *name, annex_codes *codes, annex_error
             "there are no codes \"%.40s\"; they are one of auto, q8, q4, f16, bf16 and "
             "f32",
             name);
+    }
+    return ANNEX_OK;
+}
+
+const char *annex_raw_name(annex_raw raw)
+{
+    return name_of(raw_names, ARRAY_LENGTH(raw_names), (int)raw);
+}
+
+annex_status annex_raw_parse(const char *name, annex_raw *raw, annex_error *error)
+{
+    int value = 0;
+    bool found = name_find(raw_names, ARRAY_LENGTH(raw_names), name, &value);
+
+    *raw = (annex_raw)value;
+    if (!found) {
+        return error_set(error, ANNEX_INVALID,
+                         "vectors cannot be stored as \"%.40s\"; it is one of auto, keep, none, "
+                         "f16 and bf16",
+                         name);
     }
     return ANNEX_OK;
 }

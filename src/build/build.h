@@ -45,6 +45,7 @@ struct builder {
     const annex_rows *source;
     bool bits;
     size_t vector_bytes;
+    annex_codes stored; /* see stored.h */
     struct codec codec;
     struct codec_survey survey;
     float *center;                  /* [dimension] */
@@ -79,6 +80,13 @@ struct builder {
     size_t n_blocks;
 };
 
+/* Whether rows are not the vectors as given. */
+static inline bool build_alters(const struct builder *builder)
+{
+    return builder->options.metric == ANNEX_COSINE || builder->stored != ANNEX_CODES_AUTO;
+}
+/* Then: the row of a vector, of unit length under cosine and rounded; false when it is zero. */
+bool build_row(const struct builder *builder, const float *vector, float *row);
 /* Part of vectors_sum and keys_sum: does not depend on how rows are grouped into batches. */
 uint64_t build_vector_hash(const struct builder *builder, const void *vector, uint64_t row);
 uint64_t build_key_hash(struct key_view key, uint64_t row);

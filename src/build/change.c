@@ -48,13 +48,14 @@ static annex_status check_vectors(const annex_index *index, const annex_batch *b
     uint32_t dimension = index->codec.dimension;
     for (size_t i = 0; !codec_is_bits(index->codec.metric) && i < batch->n; i++) {
         const float *vector = (const float *)batch->vectors + i * dimension;
-        bool zero;
-        if (!codec_accepts(index->codec.metric, vector, dimension, &zero)) {
-            char text[64], what[96];
-            snprintf(what, sizeof what, "the vector with key %s",
-                     key_text(batch_key(index, batch, i), text));
-            return codec_refuse(vector, dimension, what, error);
+        bool zero, accepted = codec_accepts(index->codec.metric, vector, dimension, &zero);
+        if (accepted && stored_holds(&index->codec, index_stored(index), vector)) {
+            continue;
         }
+        char text[64], what[96];
+        snprintf(what, sizeof what, "the vector with key %s",
+                 key_text(batch_key(index, batch, i), text));
+        return accepted ? stored_refuse(what, error) : codec_refuse(vector, dimension, what, error);
     }
     return ANNEX_OK;
 }
@@ -101,17 +102,27 @@ static annex_status check_keys(const annex_index *index, const annex_batch *batc
 
 /* ---- one row ---------------------------------------------------------------------------------*/
 
-/* Rows that are no bytes end the losslessness of codes: the vectors have to be kept from now on. */
+/* Vectors are kept from now on: those that codes hold exactly. */
 static annex_status keep_vectors(annex_index *index, annex_error *error)
 {
     struct owned *owned = index->owned;
     size_t bytes = codec_vector_bytes(&index->codec);
+    assert(index_stored(index) == ANNEX_CODES_AUTO); /* or they would have been kept all along */
     TRY(memory_new(&index->env, owned->capacity, bytes, &owned->raw, error));
     for (uint32_t slot = 0; slot < index->slots; slot++) {
         codec_decode(&index->codec, index_code(index, slot), owned->raw + slot * bytes);
     }
     index->raw = owned->raw;
     index->keeps_raw = true;
+    return ANNEX_OK;
+}
+
+/* Rows that codes do not hold end the losslessness of all. */
+static annex_status end_lossless(annex_index *index, annex_error *error)
+{
+    if (!index->keeps_raw) {
+        TRY(keep_vectors(index, error));
+    }
     index->codec.lossless = false;
     index->header.lossless = 0;
     if (index->codec.metric != ANNEX_L1 && index->codec.codes == ANNEX_CODES_Q8) {
@@ -120,11 +131,29 @@ static annex_status keep_vectors(annex_index *index, annex_error *error)
     return ANNEX_OK;
 }
 
-static bool is_exact_batch(const annex_index *index, const annex_batch *batch)
+/* The vector as the index holds it, there or in unit[dimension]; NULL: left out. */
+static const void *as_row(const annex_index *index, const void *vector, float *unit)
 {
+    const struct codec *codec = &index->codec;
+    if (codec->metric == ANNEX_COSINE) {
+        if (!codec_normalize(vector, unit, codec->dimension)) {
+            return NULL;
+        }
+        vector = unit;
+    }
+    if (index_stored(index) != ANNEX_CODES_AUTO) {
+        stored_round(codec, index_stored(index), vector, unit);
+        vector = unit;
+    }
+    return vector;
+}
+
+static bool is_exact_batch(const annex_index *index, const annex_batch *batch, float *unit)
+{
+    size_t bytes = codec_vector_bytes(&index->codec);
     for (size_t i = 0; i < batch->n; i++) {
-        if (!codec_holds(&index->codec,
-                         (const float *)batch->vectors + i * index->codec.dimension)) {
+        const float *row = as_row(index, (const char *)batch->vectors + i * bytes, unit);
+        if (row && !codec_holds(&index->codec, row)) {
             return false;
         }
     }
@@ -151,12 +180,10 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
     struct owned *owned = index->owned;
     uint32_t slot = index->slots;
     float lost;
-    if (index->codec.metric == ANNEX_COSINE) {
-        if (!codec_normalize(vector, unit, index->codec.dimension)) {
-            index->header.skipped++;
-            return;
-        }
-        vector = unit;
+    vector = as_row(index, vector, unit);
+    if (!vector) {
+        index->header.skipped++;
+        return;
     }
     if (index->codec.metric == ANNEX_IP) {
         raise_max_norm(index, vector);
@@ -168,8 +195,8 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
         owned->errors[slot] = lost;
     }
     if (owned->raw) {
-        size_t bytes = codec_vector_bytes(&index->codec);
-        memcpy(owned->raw + slot * bytes, vector, bytes);
+        size_t bytes = stored_bytes(&index->codec, index_stored(index));
+        stored_pack(&index->codec, index_stored(index), vector, owned->raw + slot * bytes);
     }
     owned->keys[slot] = key.number;
     if (key.bytes) {
@@ -215,9 +242,9 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
     }
     TRY_CLEANUP(memory_new(&index->env, index->codec.dimension, 2 * sizeof *unit, &unit, error));
     TRY_CLEANUP(thaw(index, add ? (uint32_t)MIN(batch->n, ANNEX_MAX_ROWS) : 0, key_bytes, error));
-    if (add && index->codec.lossless && !codec_is_bits(index->codec.metric) && !index->keeps_raw &&
-        !is_exact_batch(index, batch)) {
-        TRY_CLEANUP(keep_vectors(index, error));
+    if (add && index->codec.lossless && !codec_is_bits(index->codec.metric) &&
+        !is_exact_batch(index, batch, unit)) {
+        TRY_CLEANUP(end_lossless(index, error));
     }
     index->dirty = index->dirty || batch->n > 0;
     for (size_t i = 0; i < batch->n; i++) {

@@ -12,7 +12,7 @@ struct encode_job {
     uint32_t first; /* slot of the batch's first row that is indexed */
     uint32_t n;     /* rows of the batch that are indexed */
     uint64_t vectors_sum, keys_sum;
-    float *units;          /* [n x dimension] vectors to code, when they are not the batch's own */
+    float *units;          /* [n x dimension] rows, when they are not the batch's vectors */
     struct query *queries; /* of the rows held back */
     float *work;           /* [threads x dimension] */
 };
@@ -42,7 +42,7 @@ static annex_status put_key(struct builder *builder, struct key_view key, uint32
     return ANNEX_OK;
 }
 
-/* Keys, and under cosine unit vectors without the zero ones. */
+/* Keys, and rows where they are not the vectors; under cosine without the zero ones. */
 static annex_status gather(struct encode_job *job, uint64_t *key_bytes, annex_error *error)
 {
     struct builder *builder = job->builder;
@@ -69,8 +69,8 @@ static annex_status gather(struct encode_job *job, uint64_t *key_bytes, annex_er
         if (job->first + job->n >= builder->n) {
             return build_source_changed(error);
         }
-        if (cosine) {
-            codec_normalize(vector, job->units + (size_t)job->n * dimension, dimension);
+        if (build_alters(builder)) {
+            build_row(builder, vector, job->units + (size_t)job->n * dimension);
         }
         TRY(put_key(builder, key, job->first + job->n, key_bytes, error));
         job->n++;
@@ -174,7 +174,7 @@ static annex_status encode_batches(struct builder *builder, struct encode_job *j
         if (batch.n == 0) {
             break;
         }
-        if (builder->options.metric == ANNEX_COSINE && batch.n > units_rows) {
+        if (build_alters(builder) && batch.n > units_rows) {
             memory_free(env, job->units, units_rows, builder->vector_bytes);
             job->units = NULL;
             units_rows = batch.n;

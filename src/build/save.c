@@ -204,9 +204,11 @@ static annex_status copy_graph(struct save *save, annex_error *error)
 static annex_status write_raw(void *context, struct segment_writer *writer, annex_error *error)
 {
     const struct save *save = context;
+    const annex_index *index = save->index;
+    size_t bytes = stored_bytes(&index->codec, index_stored(index));
     for (uint32_t i = 0; i < save->n; i++) {
-        TRY(segment_writer_append(writer, SECTION_RAW, index_raw(save->index, save->old[i]),
-                                  codec_vector_bytes(&save->index->codec), error));
+        TRY(segment_writer_append(writer, SECTION_RAW, index_raw(index, save->old[i]), bytes,
+                                  error));
     }
     return ANNEX_OK;
 }
@@ -231,7 +233,7 @@ static annex_status write_image(struct save *save, const char *path, annex_error
         .recall = index->recall,
         .n_recall = index->n_recall,
         .row_bytes = index->codec.row_bytes,
-        .raw_row_bytes = index->keeps_raw ? codec_vector_bytes(&index->codec) : 0,
+        .raw_row_bytes = index->keeps_raw ? stored_bytes(&index->codec, index_stored(index)) : 0,
         .write_raw = write_raw,
         .raw_context = save,
     };

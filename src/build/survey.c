@@ -13,6 +13,26 @@ uint64_t build_vector_hash(const struct builder *builder, const void *vector, ui
     return hash_bytes(vector, builder->vector_bytes, row);
 }
 
+/* As much of a codec as stored.h needs, before there is one. */
+static struct codec row_form(const struct builder *builder)
+{
+    return (struct codec){.metric = builder->options.metric,
+                          .dimension = builder->options.dimension};
+}
+
+bool build_row(const struct builder *builder, const float *vector, float *row)
+{
+    struct codec form = row_form(builder);
+    if (form.metric == ANNEX_COSINE) {
+        if (!codec_normalize(vector, row, form.dimension)) {
+            return false;
+        }
+        vector = row;
+    }
+    stored_round(&form, builder->stored, vector, row);
+    return true;
+}
+
 uint64_t build_key_hash(struct key_view key, uint64_t row)
 {
     return hash_mix(key_hash(key) + row);
@@ -36,10 +56,13 @@ struct key_view build_batch_key(uint32_t key_kind, const annex_batch *batch, siz
 }
 
 static annex_status refuse_vector(const struct builder *builder, const float *vector,
-                                  struct key_view key, annex_error *error)
+                                  struct key_view key, bool accepted, annex_error *error)
 {
     char text[64], what[96];
     snprintf(what, sizeof what, "the vector with key %s", key_text(key, text));
+    if (accepted) {
+        return stored_refuse(what, error);
+    }
     return codec_refuse(vector, builder->options.dimension, what, error);
 }
 
@@ -69,6 +92,7 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
         return error_set(error, ANNEX_INVALID, "the source gave %zu rows without %s", batch->n,
                          batch->vectors ? "byte keys" : "vectors");
     }
+    struct codec form = row_form(builder);
     for (size_t i = 0; i < batch->n; i++) {
         const char *vector = (const char *)batch->vectors + i * builder->vector_bytes;
         struct key_view key = build_batch_key(builder->options.key_kind, batch, i, row + i);
@@ -79,9 +103,11 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
         }
         builder->vectors_sum += build_vector_hash(builder, vector, row + i);
         builder->keys_sum += build_key_hash(key, row + i);
-        if (!builder->bits && !codec_accepts(builder->options.metric, (const float *)vector,
-                                             builder->options.dimension, &zero)) {
-            return refuse_vector(builder, (const float *)vector, key, error);
+        bool accepted =
+            builder->bits || codec_accepts(builder->options.metric, (const float *)vector,
+                                           builder->options.dimension, &zero);
+        if (!accepted || !stored_holds(&form, builder->stored, (const float *)vector)) {
+            return refuse_vector(builder, (const float *)vector, key, accepted, error);
         }
         if (zero && builder->options.metric == ANNEX_COSINE) {
             builder->skipped++;
@@ -92,8 +118,8 @@ static annex_status survey_batch(struct builder *builder, const annex_batch *bat
                              "an index file holds at most %u rows; build several", ANNEX_MAX_ROWS);
         }
         builder->n_key_bytes += key.n_bytes;
-        if (builder->options.metric == ANNEX_COSINE) {
-            codec_normalize((const float *)vector, unit, builder->options.dimension);
+        if (build_alters(builder)) {
+            build_row(builder, (const float *)vector, unit);
             vector = (const char *)unit;
         }
         if (!builder->bits) {

@@ -21,7 +21,7 @@ static void owned_free(const annex_index *index, struct owned *owned)
     }
     memory_free(env, owned->codes, code_rows(index, owned), index->codec.row_bytes);
     memory_free(env, owned->errors, n, sizeof *owned->errors);
-    memory_free(env, owned->raw, n, codec_vector_bytes(&index->codec));
+    memory_free(env, owned->raw, n, stored_bytes(&index->codec, index_stored(index)));
     memory_free(env, owned->neighbours, n, index->header.degree * 4);
     memory_free(env, owned->same, n, sizeof *owned->same);
     memory_free(env, owned->before, n, sizeof *owned->before);
@@ -83,7 +83,7 @@ static annex_status copy_rows(const annex_index *index, struct owned *owned, ann
                        &owned->center, error));
     }
     if (index->keeps_raw) {
-        size_t bytes = codec_vector_bytes(&index->codec);
+        size_t bytes = stored_bytes(&index->codec, index_stored(index));
         TRY(memory_new(env, capacity, bytes, &owned->raw, error));
         for (uint32_t slot = 0; slot < n; slot++) {
             memcpy(owned->raw + slot * bytes, index_raw(index, slot), bytes);

@@ -2,7 +2,6 @@
 #include "commands.h"
 
 #include <math.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #include "progress.h"
@@ -27,15 +26,6 @@ static annex_status choose_metric(const struct session *session, const annex_rea
     return ANNEX_OK;
 }
 
-static annex_raw choose_raw(const struct session *session)
-{
-    const char *word =
-        session_has(session, OPTION_RAW) ? session_option(session, OPTION_RAW)->text : "auto";
-    return strcmp(word, "keep") == 0   ? ANNEX_RAW_KEEP
-           : strcmp(word, "none") == 0 ? ANNEX_RAW_NONE
-                                       : ANNEX_RAW_AUTO;
-}
-
 static annex_status set_options(const struct session *session, const annex_reader_info *info,
                                 annex_build_options *options, annex_error *error)
 {
@@ -51,7 +41,13 @@ static annex_status set_options(const struct session *session, const annex_reade
             return status;
         }
     }
-    options->raw = choose_raw(session);
+    if (session_has(session, OPTION_RAW)) {
+        const char *word = session_option(session, OPTION_RAW)->text;
+        annex_status status = annex_raw_parse(word, &options->raw, error);
+        if (status != ANNEX_OK) {
+            return status;
+        }
+    }
     options->degree = (uint32_t)session_option(session, OPTION_DEGREE)->count;
     options->effort = (uint32_t)session_option(session, OPTION_BUILD_EFFORT)->count;
     options->threads = (uint32_t)session_option(session, OPTION_THREADS)->count;

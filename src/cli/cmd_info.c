@@ -115,6 +115,7 @@ static int info_of_file(struct session *session)
     record_count(&record, "rows", info.rows);
     record_count(&record, "skipped", info.skipped);
     record_size(&record, "bytes", info.bytes);
+    record_text(&record, "raw", annex_raw_name(info.raw));
     record_size(&record, "raw_bytes", info.raw_bytes);
     record_bool(&record, "has_raw", info.has_raw);
     record_bool(&record, "lossless", info.lossless);

@@ -86,8 +86,8 @@ const struct option options_table[] = {
     {OPTION_EFFORTS, "efforts", 0, OPTION_IS_TEXT, "N,N,...", 0, 0, FOR(EVAL),
      "measure at these efforts; unless given they are chosen to cover recall up to 0.995"},
 
-    {OPTION_RAW, "raw", 0, OPTION_IS_CHOICE, "auto|keep|none", 0, 0, FOR(BUILD),
-     "whether the file keeps the vectors, for exact distances; auto keeps what codes lose"},
+    {OPTION_RAW, "raw", 0, OPTION_IS_CHOICE, "auto|keep|f16|bf16|none", 0, 0, FOR(BUILD),
+     "how the file keeps the vectors, for distances: f16 and bf16 round them to half the bytes"},
     {OPTION_CODES, "codes", 0, OPTION_IS_CHOICE, "auto|q8|q4|f16|bf16|f32", 0, 0,
      FOR(CREATE) | FOR(BUILD),
      "how rows are coded for search; auto takes a byte an element, q4 half of that"},

@@ -45,7 +45,7 @@ static void attach(annex_index *index)
     }
     index->errors = section(segment, SECTION_ERRORS);
     index->raw = section(segment, SECTION_RAW);
-    index->keeps_raw = sections[SECTION_RAW].data != NULL;
+    index->keeps_raw = sections[SECTION_RAW].data != NULL || header->raw_code;
     index->raw_row = section(segment, SECTION_RAW_ROW);
     index->same = section(segment, SECTION_SAME);
     index->keys = section(segment, SECTION_KEYS);
@@ -195,7 +195,16 @@ const void *index_raw(const annex_index *index, uint32_t slot)
         return NULL;
     }
     uint32_t row = index->raw_row ? MIN(index->raw_row[slot], index->slots - 1) : slot;
-    return index->raw + (size_t)row * codec_vector_bytes(&index->codec);
+    return index->raw + (size_t)row * stored_bytes(&index->codec, index_stored(index));
+}
+
+static annex_raw raw_of(const annex_index *index)
+{
+    annex_codes stored = index_stored(index);
+    return !index->keeps_raw            ? ANNEX_RAW_NONE
+           : stored == ANNEX_CODES_F16  ? ANNEX_RAW_F16
+           : stored == ANNEX_CODES_BF16 ? ANNEX_RAW_BF16
+                                        : ANNEX_RAW_KEEP;
 }
 
 void annex_index_describe(const annex_index *index, annex_index_info *info)
@@ -215,6 +224,7 @@ void annex_index_describe(const annex_index *index, annex_index_info *info)
         .degree = header->degree,
         .default_effort = header->default_effort,
         .codes = index->codec.codes,
+        .raw = raw_of(index),
         .lossless = index->codec.lossless,
         .rotated = index->codec.rotated,
         .has_raw = index->raw || index->codec.lossless,
@@ -223,7 +233,7 @@ void annex_index_describe(const annex_index *index, annex_index_info *info)
         .content = {header->content[0], header->content[1]},
     };
     if (index->raw) {
-        info->raw_bytes = (uint64_t)index->slots * codec_vector_bytes(&index->codec);
+        info->raw_bytes = index->slots * (uint64_t)stored_bytes(&index->codec, index_stored(index));
     }
     memcpy(info->recall_points, index->recall, sizeof index->recall);
     pthread_rwlock_unlock(lock);

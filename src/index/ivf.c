@@ -321,7 +321,8 @@ static annex_status take_row(struct lists_scan *scan, uint32_t slot, float lower
         return ANNEX_OK;
     }
     if (scan->measures) { /* at once: the bounds that always hold are too wide to wait with */
-        lower = upper = codec_exact(&scratch->query, index_raw(scan->index, slot));
+        lower = upper =
+            stored_exact(&scratch->query, index_stored(scan->index), index_raw(scan->index, slot));
         scratch->reranked++;
         if (!(lower <= scan->limit)) {
             return ANNEX_OK;

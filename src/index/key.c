@@ -175,7 +175,7 @@ annex_status annex_index_vector(const annex_index *index, uint32_t row, void *ve
     annex_status status = require_row(index, row, error);
     const void *raw = status ? NULL : index_raw(index, row);
     if (raw) {
-        memcpy(vector, raw, codec_vector_bytes(&index->codec));
+        stored_unpack(&index->codec, index_stored(index), raw, vector);
     } else if (!status && index->header.family == ANNEX_IVF) {
         status = ivf_vector(index, row, vector, error);
     } else if (!status) {

@@ -98,6 +98,10 @@ static annex_status from_fetch(annex_index *index, struct scratch *scratch,
         if (index->codec.metric == ANNEX_COSINE) {
             present[i] = codec_normalize((float *)vector, (float *)vector, index->codec.dimension);
         }
+        if (index_stored(index) != ANNEX_CODES_AUTO) { /* codes and bounds are of such vectors */
+            const float *given = (const float *)(const void *)vector;
+            stored_round(&index->codec, index_stored(index), given, (float *)(void *)vector);
+        }
         items[i].order = codec_exact(&scratch->query, vector);
         present[i] = present[i] && !isnan(items[i].order); /* no distance: nothing to be found */
     }
@@ -107,7 +111,8 @@ static annex_status from_fetch(annex_index *index, struct scratch *scratch,
 static void from_raw(const annex_index *index, struct scratch *scratch, struct ranked *items,
                      size_t n)
 {
-    size_t bytes = codec_vector_bytes(&index->codec);
+    annex_codes stored = index_stored(index);
+    size_t bytes = stored_bytes(&index->codec, stored);
     for (size_t i = 0; i < n; i++) {
         const char *raw = index_raw(index, items[i].slot);
         for (size_t j = 0; j < bytes; j += 64) {
@@ -115,7 +120,7 @@ static void from_raw(const annex_index *index, struct scratch *scratch, struct r
         }
     }
     for (size_t i = 0; i < n; i++) {
-        items[i].order = codec_exact(&scratch->query, index_raw(index, items[i].slot));
+        items[i].order = stored_exact(&scratch->query, stored, index_raw(index, items[i].slot));
     }
 }
 

@@ -51,9 +51,10 @@ static struct section_rule rule_exact(enum presence presence, uint64_t rows, uin
 static struct section_rule rule_raw(const struct segment_header *header)
 {
     bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
-    uint64_t bytes = bits ? (header->dimension + 7u) / 8 : 4 * (uint64_t)header->dimension;
+    uint64_t element = header->raw_code ? 2 : 4;
+    uint64_t bytes = bits ? (header->dimension + 7u) / 8 : element * header->dimension;
 
-    return rule_exact(OPTIONAL, header->slots, bytes);
+    return rule_exact(header->raw_code ? REQUIRED : OPTIONAL, header->slots, bytes);
 }
 
 /* A block has a nibble of 32 rows for each 4 dimensions, and two factors of each. */
@@ -233,6 +234,20 @@ static annex_status check_code(const char *name, const struct segment_header *he
     return ANNEX_OK;
 }
 
+/* Without the feature the field belongs to a later minor version, and says nothing. */
+static annex_status check_raw(const char *name, const struct segment_header *header,
+                              annex_error *error)
+{
+    bool bits = header->metric == ANNEX_HAMMING || header->metric == ANNEX_JACCARD;
+    bool named = (header->required_features & SEGMENT_FEATURE_RAW) != 0;
+
+    if (named && bits) {
+        return segment_damaged(error, name, "bits are stored as floats");
+    }
+    return check_range(name, "the code of stored vectors", header->raw_code,
+                       named ? SEGMENT_CODE_F16 : 0, named ? SEGMENT_CODE_BF16 : 0, error);
+}
+
 static annex_status check_family(const char *name, const struct segment_header *header,
                                  annex_error *error)
 {
@@ -275,6 +290,7 @@ annex_status segment_check(const char *name, const struct segment_header *header
         return segment_damaged(error, name, "the scale is 0, expected more under l1");
     }
     TRY(check_code(name, header, error));
+    TRY(check_raw(name, header, error));
     TRY(check_family(name, header, error));
     for (enum segment_kind kind = SECTION_CODES; kind < SECTION_KIND_END; kind++) {
         struct section_rule rule = rule_of(header, kind);

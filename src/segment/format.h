@@ -24,7 +24,7 @@
 #define SEGMENT_MAX_SECTIONS 64
 
 /* Feature bits this version understands. */
-#define SEGMENT_KNOWN_FEATURES (SEGMENT_FEATURE_IVF | SEGMENT_FEATURE_CODES)
+#define SEGMENT_KNOWN_FEATURES (SEGMENT_FEATURE_IVF | SEGMENT_FEATURE_CODES | SEGMENT_FEATURE_RAW)
 
 struct segment_disk_header {
     /* These five, and the checksum, stay where they are in every version. */
@@ -58,7 +58,8 @@ struct segment_disk_header {
     float fixed_scale;
     uint32_t rotated;
     float reach[2];         /* since 1.1; zero before */
-    uint8_t reserved[3924]; /* zero; a later minor version may use it */
+    uint32_t raw_code;      /* 0 without the feature */
+    uint8_t reserved[3920]; /* zero; a later minor version may use it */
     uint64_t checksum;      /* XXH3-64 of the bytes before it */
 };
 
@@ -73,7 +74,7 @@ _Static_assert(offsetof(struct segment_disk_header, n_sections) == 96, "header l
 _Static_assert(offsetof(struct segment_disk_header, metric) == 108, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, lossless) == 128, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, max_norm) == 144, "header layout");
-_Static_assert(offsetof(struct segment_disk_header, reserved) == 164, "header layout");
+_Static_assert(offsetof(struct segment_disk_header, reserved) == 168, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, checksum) == 4088, "header layout");
 
 /* One for each section; behind the last one follow the u64 checksums of all chunks, in order. */

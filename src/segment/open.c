@@ -135,6 +135,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .max_norm = disk->max_norm,
         .fixed_scale = disk->fixed_scale,
         .rotated = disk->rotated,
+        .raw_code = disk->raw_code,
         .seed = disk->seed,
         .content = {disk->content[0], disk->content[1]},
     };

@@ -39,6 +39,7 @@ enum segment_code {
 /* Required features. */
 #define SEGMENT_FEATURE_IVF UINT64_C(1)   /* rows in lists, coded by one bit a dimension */
 #define SEGMENT_FEATURE_CODES UINT64_C(2) /* codes other than q8 and bits, or rotated ones */
+#define SEGMENT_FEATURE_RAW UINT64_C(4)   /* vectors are stored as floats of 16 bits */
 
 /* Kinds are stable numbers. `stride` bytes a row, `rows` rows. */
 enum segment_kind {
@@ -46,7 +47,7 @@ enum segment_kind {
     SECTION_SAME = 2,   /* [slots x 4] u32 next slot with the same code, in a ring; graphs only */
     SECTION_ERRORS = 3, /* [slots x 4] f32: norm of what the code loses */
     SECTION_CENTER = 4, /* [dimension x 4] f32 subtracted before coding */
-    SECTION_RAW = 5,    /* [slots x raw stride] f32 vectors, or packed bits */
+    SECTION_RAW = 5,    /* [slots x raw stride] vectors: see raw_code; or packed bits */
     SECTION_GRAPH = 6,  /* [slots x degree x 4] u32 neighbours, 0xffffffff fills the end */
     SECTION_ENTRY = 7,  /* [n x 4] u32 rows where searches start */
     SECTION_KEYS = 8,   /* [slots x 8] i64 key, or end offset of the byte key */
@@ -81,6 +82,7 @@ struct segment_header {
     float max_norm;    /* inner product: largest norm, for the augmented build metric */
     float fixed_scale; /* > 0: all rows have this scale */
     uint32_t rotated;  /* vectors are rotated before they are coded, by `seed` */
+    uint32_t raw_code; /* stored vectors are f16 or bf16 (enum segment_code); 0: f32 or bits */
     float reach[2];    /* when walks stop: see index_reach; 0: by their window only */
     uint64_t seed;
     uint64_t content[2]; /* hash over the other header fields and every section's checksums */

@@ -249,6 +249,7 @@ static void writer_fill_header(const struct segment_writer *writer,
         .max_norm = header->max_norm,
         .fixed_scale = header->fixed_scale,
         .rotated = header->rotated,
+        .raw_code = header->raw_code,
     };
     memcpy(disk->magic, SEGMENT_MAGIC, sizeof disk->magic);
     segment_content_begin(&state, disk);

@@ -346,7 +346,7 @@ def test_search__recall_and_effort(annex, tmp_path, rows, index):
 def test_info_of_a_file(annex, index):
     info = json.loads(annex("info", "my.annex", "--json").stdout)
     assert list(info) == (
-        "file metric dimension family codes rotated keys rows skipped bytes raw_bytes has_raw "
+        "file metric dimension family codes rotated keys rows skipped bytes raw raw_bytes has_raw "
         "lossless degree default_effort content recall_points"
     ).split()
     assert info["rows"] == ROWS and info["bytes"] == index.stat().st_size

@@ -197,3 +197,39 @@ def test_create__codes_that_do_not_exist_or_fit__are_refused(connect, options, s
     db.execute("CREATE TABLE docs(id INTEGER PRIMARY KEY, v BLOB)")
     with pytest.raises(sqlite3.OperationalError, match=says):
         db.execute("SELECT annex_create('i', 'docs', 'v', ?)", (json.dumps(options),))
+
+
+@pytest.mark.parametrize("raw, off", [("f16", 1e-4), ("bf16", 1e-3)])
+def test_build__vectors_in_half_the_bytes__cost_no_recall(annex, tmp_path, words, raw, off):
+    rows, queries = words
+    np.save(tmp_path / "rows.npy", rows)
+    build = ("build", "rows.npy", "--metric", "cosine", "--index", "graph", "--raw")
+    annex(*build, "keep", "-o", "whole.annex")
+    annex(*build, raw, "-o", "half.annex")
+    annex("check", "half.annex")
+    whole, half = info(annex, "whole.annex"), info(annex, "half.annex")
+    assert (whole["raw"], half["raw"]) == ("keep", raw)
+    assert half["raw_bytes"] * 2 == whole["raw_bytes"] == rows.nbytes
+    lengths = np.linalg.norm(rows, axis=1)
+    exact = np.load(tmp_path / "rows.npy").astype("f8") / lengths[:, None]
+    for effort, least in (("exact", 0.97), ("80", 0.93)):
+        found = []
+        for query, hits in zip(queries, search(annex, tmp_path / "half.annex", queries, "-k", "10",
+                                               "--effort", effort)):
+            distances = 1 - exact @ query / np.linalg.norm(query)
+            for hit in hits:
+                assert abs(hit["distance"] - distances[hit["key"]]) <= off
+            found.append(len({h["key"] for h in hits} & set(np.argsort(distances)[:10])) / 10)
+        assert np.mean(found) >= least
+
+
+def test_build__vectors_that_f16_has_not__are_refused(annex, tmp_path):
+    rows = np.random.default_rng(9).standard_normal((50, 8)).astype("f4")
+    rows[11, 2] = 1e5
+    np.save(tmp_path / "rows.npy", rows)
+    done = annex("build", "rows.npy", "-o", "my.annex", "--raw", "f16", code=None)
+    assert done.returncode != 0 and "key 11 has an element beyond 65504" in done.stderr
+    assert not (tmp_path / "my.annex").exists()
+    annex("build", "rows.npy", "-o", "my.annex", "--raw", "bf16")
+    done = annex("build", "rows.npy", "-o", "other.annex", "--raw", "f8", code=None)
+    assert done.returncode != 0 and "bf16" in done.stderr

@@ -414,6 +414,8 @@ static void changes__codes_that_stop_being_lossless__follow_the_model(void **sta
     run_world(ANNEX_L2, ANNEX_GRAPH, false, true, ANNEX_RAW_AUTO, 500);
     run_world(ANNEX_L1, ANNEX_GRAPH, false, true, ANNEX_RAW_NONE, 500);
     run_world(ANNEX_L2, ANNEX_FLAT, false, true, ANNEX_RAW_AUTO, 300);
+    run_world(ANNEX_L2, ANNEX_FLAT, false, true, ANNEX_RAW_KEEP, 300);
+    run_world(ANNEX_L2, ANNEX_GRAPH, false, true, ANNEX_RAW_KEEP, 300);
 }
 
 static void changes__lists__follow_the_model(void **state)

@@ -206,6 +206,8 @@ static const struct contradiction contradictions[] = {
     HEADER_CASE(build_effort, 0, "effort of the build is 0"),
     HEADER_CASE(build_effort, 65536, "effort of the build is 65536"),
     HEADER_CASE(lossless, 2, "lossless"),
+    HEADER_CASE(raw_code, SEGMENT_CODE_F16, "code of stored vectors is 4, expected 0 to 0"),
+    HEADER_CASE(required_features, SEGMENT_FEATURE_RAW, "code of stored vectors is 0, expected 4"),
     HEADER_CASE(alpha, 0x7fc00000, "alpha is nan"),
     HEADER_CASE(alpha, 0xbf800000, "alpha is -1"),
     HEADER_CASE(max_norm, 0x7f800000, "norm is inf"),
