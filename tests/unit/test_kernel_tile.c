@@ -98,15 +98,16 @@ static void q8_tile__every_shape__same_as_ref(void **state)
 static void q8_tile__no_queries_rows_or_bytes__as_ref(void **state)
 {
     (void)state;
-    const int8_t query = 1;
-    const uint8_t row = 1;
+    const int8_t queries[2 * KERNEL_Q8_MULTIPLE] = {1};
+    const uint8_t rows[2 * KERNEL_Q8_MULTIPLE] = {1};
+    const size_t bytes = KERNEL_Q8_MULTIPLE;
     const struct kernels *k;
     for (size_t t = 0; (k = kernel_available(t)); t++) {
         int32_t out[2] = {7, 7};
-        k->q8_tile(&query, 1, 0, &row, 1, KERNEL_Q8_MULTIPLE, NULL, 2, out);
-        k->q8_tile(&query, 1, 2, &row, 1, KERNEL_Q8_MULTIPLE, NULL, 0, out);
+        k->q8_tile(queries, bytes, 0, rows, bytes, bytes, NULL, 2, out);
+        k->q8_tile(queries, bytes, 2, rows, bytes, bytes, NULL, 0, out);
         assert_int_equal(out[0], 7);
-        k->q8_tile(&query, 0, 1, &row, 0, 0, NULL, 2, out);
+        k->q8_tile(queries, 0, 1, rows, 0, 0, NULL, 2, out);
         assert_int_equal(out[0], 0);
         assert_int_equal(out[1], 0);
     }
