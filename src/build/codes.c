@@ -116,7 +116,7 @@ static annex_status rank_range(void *argument, unsigned worker, size_t first, si
                     continue;
                 }
                 for (uint32_t i = 0; i < held->n; i++) {
-                    /* Of two rows with the same code, but not equal, nobody knows which is nearer. */
+                    /* Of rows with the same code that are not equal, which is nearer? */
                     bool tie = scores[j] == truth[i] &&
                                builder->errors[slot + j] != builder->errors[ids[i]];
                     before[i] += scores[j] < truth[i] || tie;
