@@ -20,6 +20,13 @@ static annex_status check_codes(const annex_build_options *options, annex_error 
     return ANNEX_OK;
 }
 
+static annex_codes stored_of(const annex_build_options *options)
+{
+    return options->raw == ANNEX_RAW_F16    ? ANNEX_CODES_F16
+           : options->raw == ANNEX_RAW_BF16 ? ANNEX_CODES_BF16
+                                            : ANNEX_CODES_AUTO;
+}
+
 static annex_status check_options(const annex_build_options *options, annex_error *error)
 {
     if (options->struct_bytes != sizeof *options) {
@@ -48,11 +55,17 @@ static annex_status check_options(const annex_build_options *options, annex_erro
                          " (half the degree) to %d",
                          options->effort, least, INDEX_MAX_BUILD_EFFORT);
     }
-    if ((unsigned)options->family > ANNEX_IVF || (unsigned)options->raw > ANNEX_RAW_NONE ||
+    if ((unsigned)options->family > ANNEX_IVF || (unsigned)options->raw > ANNEX_RAW_BF16 ||
         (unsigned)options->key_kind > ANNEX_KEY_BYTES) {
         return error_set(error, ANNEX_INVALID,
                          "family %d, raw %d or key kind %d is none that annex.h names",
                          (int)options->family, (int)options->raw, (int)options->key_kind);
+    }
+    if (codec_is_bits(options->metric) && stored_of(options) != ANNEX_CODES_AUTO) {
+        return error_set(error, ANNEX_INVALID,
+                         "vectors of %s are bits, which are not stored as %s; use keep, none or "
+                         "auto",
+                         annex_metric_name(options->metric), annex_raw_name(options->raw));
     }
     if (options->family == ANNEX_IVF && !ivf_supports(options->metric)) {
         return error_set(error, ANNEX_INVALID,
@@ -186,7 +199,8 @@ static annex_status build_link(struct builder *builder, annex_error *error)
 struct raw_pass {
     struct builder *builder;
     struct segment_writer *writer;
-    float *unit;
+    float *unit;      /* a row */
+    float *packed;    /* the same as it is stored */
     uint64_t row;     /* of the source */
     uint64_t written; /* rows of RAW */
     uint64_t sum;
@@ -197,20 +211,21 @@ static annex_status write_raw_batch(struct raw_pass *pass, const annex_batch *ba
 {
     struct builder *builder = pass->builder;
     size_t bytes = builder->vector_bytes;
-    bool cosine = builder->options.metric == ANNEX_COSINE;
+    bool alters = build_alters(builder);
     for (size_t i = 0; i < batch->n; i++) {
         const char *vector = (const char *)batch->vectors + i * bytes;
         pass->sum += build_vector_hash(builder, vector, pass->row + i);
-        if (cosine &&
-            codec_normalize((const void *)vector, pass->unit, builder->options.dimension)) {
+        if (alters && build_row(builder, (const void *)vector, pass->unit)) {
             if (pass->written++ == builder->n) {
                 return build_source_changed(error);
             }
-            TRY(segment_writer_append(pass->writer, SECTION_RAW, pass->unit, bytes, error));
+            stored_pack(&builder->codec, builder->stored, pass->unit, pass->packed);
+            TRY(segment_writer_append(pass->writer, SECTION_RAW, pass->packed,
+                                      stored_bytes(&builder->codec, builder->stored), error));
         }
     }
     pass->row += batch->n;
-    if (cosine) {
+    if (alters) {
         return ANNEX_OK;
     }
     pass->written += batch->n;
@@ -227,7 +242,9 @@ static annex_status write_raw(void *context, struct segment_writer *writer, anne
     struct raw_pass pass = {.builder = builder, .writer = writer};
     struct progress progress;
     annex_status status;
-    TRY(memory_new(&builder->env, 1, builder->vector_bytes, &pass.unit, error));
+    uint32_t dimension = builder->options.dimension;
+    TRY(memory_new(&builder->env, dimension, 2 * sizeof *pass.unit, &pass.unit, error));
+    pass.packed = pass.unit + dimension;
     TRY_CLEANUP(progress_begin(&progress, &builder->env, "writing", builder->n, error));
     TRY_CLEANUP(builder->source->rewind(builder->source->context, error));
     for (;;) {
@@ -244,7 +261,7 @@ static annex_status write_raw(void *context, struct segment_writer *writer, anne
         status = build_source_changed(error);
     }
 cleanup:
-    memory_free(&builder->env, pass.unit, 1, builder->vector_bytes);
+    memory_free(&builder->env, pass.unit, dimension, 2 * sizeof *pass.unit);
     return status;
 }
 
@@ -265,8 +282,8 @@ static struct image describe_image(struct builder *builder)
 {
     const annex_build_options *options = &builder->options;
     bool graph = builder->family == ANNEX_GRAPH, ivf = builder->family == ANNEX_IVF;
-    bool raw = options->raw == ANNEX_RAW_KEEP ||
-               (options->raw == ANNEX_RAW_AUTO && !builder->codec.lossless);
+    bool raw =
+        options->raw == ANNEX_RAW_AUTO ? !builder->codec.lossless : options->raw != ANNEX_RAW_NONE;
     struct image image = {
         .env = builder->env,
         .codes = ivf ? NULL : builder->codes,
@@ -284,7 +301,7 @@ static struct image describe_image(struct builder *builder)
         .recall = builder->recall,
         .n_recall = builder->n_recall,
         .row_bytes = builder->codec.row_bytes,
-        .raw_row_bytes = raw ? builder->vector_bytes : 0,
+        .raw_row_bytes = raw ? stored_bytes(&builder->codec, builder->stored) : 0,
         .write_raw = write_raw,
         .raw_context = builder,
     };
@@ -303,7 +320,9 @@ static struct image describe_image(struct builder *builder)
         .lossless = builder->codec.lossless,
         .build_effort = graph ? options->effort : 0,
         .default_effort = graph || ivf ? default_effort(builder) : 0,
-        .required_features = (ivf ? SEGMENT_FEATURE_IVF : 0) | (newer ? SEGMENT_FEATURE_CODES : 0),
+        .required_features = (ivf ? SEGMENT_FEATURE_IVF : 0) | (newer ? SEGMENT_FEATURE_CODES : 0) |
+                             (builder->stored ? SEGMENT_FEATURE_RAW : 0),
+        .raw_code = builder->stored,
         .alpha = graph ? BUILD_ALPHA : 0,
         .reach = {builder->reach[0], builder->reach[1]},
         .max_norm = builder->codec.max_norm,
@@ -348,6 +367,7 @@ annex_status annex_build(const annex_env *env, const annex_build_options *option
         .source = rows,
         .bits = codec_is_bits(options->metric),
         .vector_bytes = annex_vector_bytes(options->metric, options->dimension),
+        .stored = stored_of(options),
     };
     annex_status status;
     TRY_CLEANUP(build_survey(&builder, error));

@@ -20,6 +20,7 @@
 
 #include "index/graph.h"
 #include "index/ivf.h"
+#include "quant/stored.h"
 #include "segment/segment.h"
 
 #define INDEX_CALIBRATED_K 10
@@ -38,7 +39,7 @@ struct annex_index {
     uint32_t live;
     uint64_t *dead;      /* bitmap [capacity]; NULL: all live */
     const float *errors; /* [slots]; NULL for bits */
-    const uint8_t *raw;  /* vectors; NULL: none stored */
+    const uint8_t *raw;  /* vectors as header.raw_code says; NULL: none stored */
     bool keeps_raw;      /* vectors are stored, also when there are no rows yet */
     const uint32_t *raw_row;
     const uint32_t *same;
@@ -84,6 +85,11 @@ static inline bool index_is_live(const annex_index *index, uint32_t slot)
 static inline const uint8_t *index_code(const annex_index *index, uint32_t slot)
 {
     return index->graph.rows + (size_t)slot * index->codec.row_bytes;
+}
+/* How vectors are stored, here or for what `fetch` gives: see stored.h. */
+static inline annex_codes index_stored(const annex_index *index)
+{
+    return (annex_codes)index->header.raw_code;
 }
 /* The stored vector of a slot, or NULL. */
 const void *index_raw(const annex_index *index, uint32_t slot);

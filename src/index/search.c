@@ -236,7 +236,8 @@ static uint64_t bytes_read(const annex_index *index, const struct scratch *scrat
     size_t code = lists ? index->ivf.rabitq.block_bytes / RABITQ_ROWS : codec->row_bytes;
     return scratch->walk.hops * index->graph.degree * sizeof *index->graph.neighbours +
            (scratch->walk.scored + scratch->scanned) * code +
-           scratch->reranked * (vectors ? codec_vector_bytes(codec) : codec->row_bytes);
+           scratch->reranked *
+               (vectors ? stored_bytes(codec, index_stored(index)) : codec->row_bytes);
 }
 
 /* Adds up what the scratches counted, and gives them back. */
