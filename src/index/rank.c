@@ -46,12 +46,14 @@ static annex_status rank_poll(struct scratch *scratch, size_t i, annex_error *er
     return ANNEX_OK;
 }
 
+enum { NEARLY_SORTED = 256 }; /* items of a walk come in the order of their codes' distances */
+
 /* Heapsort: in place, no worst case, and the comparison needs the index. */
 annex_status rank_sort(annex_index *index, struct scratch *scratch, annex_error *error)
 {
     struct ranked *items = scratch->items;
     size_t n = scratch->n_items;
-    if (n <= 64) {
+    if (n <= NEARLY_SORTED) {
         for (size_t i = 1; i < n; i++) {
             struct ranked item = items[i];
             size_t j = i;
@@ -108,18 +110,27 @@ static annex_status from_fetch(annex_index *index, struct scratch *scratch,
     return ANNEX_OK;
 }
 
+static void prefetch_raw(const annex_index *index, struct ranked item, size_t bytes)
+{
+    const char *raw = index_raw(index, item.slot);
+    for (size_t j = 0; j < bytes; j += 64) {
+        __builtin_prefetch(raw + j);
+    }
+}
+
 static void from_raw(const annex_index *index, struct scratch *scratch, struct ranked *items,
                      size_t n)
 {
+    enum { AHEAD = 8 }; /* more would not fit the first cache together */
     annex_codes stored = index_stored(index);
     size_t bytes = stored_bytes(&index->codec, stored);
-    for (size_t i = 0; i < n; i++) {
-        const char *raw = index_raw(index, items[i].slot);
-        for (size_t j = 0; j < bytes; j += 64) {
-            __builtin_prefetch(raw + j);
-        }
+    for (size_t i = 0; i < MIN(n, AHEAD); i++) {
+        prefetch_raw(index, items[i], bytes);
     }
     for (size_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) {
+            prefetch_raw(index, items[i + AHEAD], bytes);
+        }
         items[i].order = stored_exact(&scratch->query, stored, index_raw(index, items[i].slot));
     }
 }
