@@ -401,7 +401,7 @@ typedef struct annex_index_info {
     uint64_t bytes;     /* of the file image */
     uint64_t raw_bytes; /* of which stored vectors */
     uint32_t degree;
-    uint32_t default_effort;
+    uint32_t default_effort; /* of searches that name none; 0: those are exact */
     int lossless; /* codes hold the vectors exactly */
     int rotated;  /* vectors are rotated before they are coded */
     int has_raw;  /* vectors are stored, or the codes are lossless */
