@@ -16,7 +16,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { DIMENSION = 16, ROWS = 150, IMAGES = 9, EDIT_BYTES = 7, HEADER_BYTES = 156, K = 12 };
+enum {
+    DIMENSION = 16,
+    ROWS = 150,
+    IMAGES = 11,
+    EDIT_BYTES = 7,
+    HEADER_BYTES = 168,
+    K = 12,
+    QUERIES = 5
+};
 enum { REGION_HEADER = 0, REGION_TABLE = 1, REGIONS = 16 };
 
 struct image {
@@ -133,6 +141,8 @@ static const struct image *image_choose(unsigned which)
         {ANNEX_IP, ANNEX_FLAT, ANNEX_RAW_NONE, ANNEX_KEY_INTEGER, ANNEX_CODES_F32},
         {ANNEX_L2, ANNEX_IVF, ANNEX_RAW_KEEP, ANNEX_KEY_INTEGER, ANNEX_CODES_AUTO},
         {ANNEX_IP, ANNEX_IVF, ANNEX_RAW_NONE, ANNEX_KEY_BYTES, ANNEX_CODES_AUTO},
+        {ANNEX_COSINE, ANNEX_GRAPH, ANNEX_RAW_F16, ANNEX_KEY_INTEGER, ANNEX_CODES_AUTO},
+        {ANNEX_L2, ANNEX_IVF, ANNEX_RAW_BF16, ANNEX_KEY_BYTES, ANNEX_CODES_AUTO},
     };
     static struct image images[IMAGES];
     struct image *image = &images[which % IMAGES];
@@ -174,30 +184,35 @@ static void image_edit(uint8_t *bytes, size_t size, const uint8_t *edit)
 
 static void index_search(const annex_index *index)
 {
-    static const float query[ANNEX_MAX_DIMENSION] = {3, -1, 4, 1, -5, 9, 2, -6};
+    static const float queries[QUERIES * ANNEX_MAX_DIMENSION] = {3, -1, 4,  1,        -5,
+                                                                 9, 2,  -6, [20] = 5, [40] = -3};
     static uint64_t allowed[64] = {UINT64_C(0x5555555555555555)};
     annex_search_options options = ANNEX_SEARCH_OPTIONS_INIT;
-    annex_hit hits[K];
+    annex_hit hits[QUERIES * K];
     annex_hit *within = NULL;
     annex_index_info info;
     annex_error error;
-    size_t found = 0;
+    size_t found[QUERIES] = {0};
 
     annex_index_describe(index, &info);
     for (int round = 0; round < 4; round++) {
         options.threads = 1;
         options.effort = round == 1 ? ANNEX_EFFORT_EXACT : round == 2 ? 3 : 0;
         options.allowed = round == 3 && info.slots <= 64 * 64 ? allowed : NULL;
-        if (annex_index_search(index, query, 1, K, &options, hits, &found, &error) == ANNEX_OK) {
-            FUZZ_REQUIRE(found <= K);
-            for (size_t i = 0; i < found; i++) {
-                FUZZ_REQUIRE(hits[i].row < info.slots);
+        size_t n = round == 1 ? QUERIES : 1; /* many at once are scored by tiles */
+        if (annex_index_search(index, queries, n, K, &options, hits, found, &error) != ANNEX_OK) {
+            continue;
+        }
+        for (size_t q = 0; q < n; q++) {
+            FUZZ_REQUIRE(found[q] <= K);
+            for (size_t i = 0; i < found[q]; i++) {
+                FUZZ_REQUIRE(hits[q * K + i].row < info.slots);
             }
         }
     }
-    if (annex_index_within(index, query, 300, NULL, &within, &found, &error) == ANNEX_OK) {
-        FUZZ_REQUIRE(found <= info.slots);
-        annex_hits_free(index, within, found);
+    if (annex_index_within(index, queries, 300, NULL, &within, found, &error) == ANNEX_OK) {
+        FUZZ_REQUIRE(found[0] <= info.slots);
+        annex_hits_free(index, within, found[0]);
     }
 }
 
