@@ -402,10 +402,10 @@ typedef struct annex_index_info {
     uint64_t raw_bytes; /* of which stored vectors */
     uint32_t degree;
     uint32_t default_effort; /* of searches that name none; 0: those are exact */
-    int lossless; /* codes hold the vectors exactly */
-    int rotated;  /* vectors are rotated before they are coded */
-    int has_raw;  /* vectors are stored, or the codes are lossless */
-    int dirty;    /* changed since it was opened or saved */
+    int lossless;            /* codes hold the vectors exactly */
+    int rotated;             /* vectors are rotated before they are coded */
+    int has_raw;             /* vectors are stored, or the codes are lossless */
+    int dirty;               /* changed since it was opened or saved */
     uint32_t n_recall_points;
     annex_recall_point recall_points[ANNEX_MAX_RECALL_POINTS];
     uint64_t content[2]; /* checksum of the content: equal content, equal number */
