@@ -117,6 +117,15 @@ annex_status build_find_same(struct builder *builder, annex_error *error);
 annex_status build_calibrate(struct builder *builder, const struct graph *graph,
                              annex_error *error);
 
+/* Graphs with fewer rows are walked by their window only. */
+#define BUILD_REACH_ROWS (4 * INDEX_REACH_HIGH)
+/* Walks from some queries and tells how many rows they expanded on average. */
+typedef annex_status build_walks(void *context, uint32_t effort, float reach, double *hops,
+                                 annex_error *error);
+/* What index_reach needs to know of a graph. */
+annex_status build_find_reach(build_walks *walks, void *context, float reach[2],
+                              annex_error *error);
+
 /* Gives rows that no walk can reach an edge from a near row. Works on the final graph. */
 annex_status repair_reach(const annex_env *env, const struct graph *graph, uint32_t *neighbours,
                           const struct link_options *options, const uint32_t *linked,

@@ -19,6 +19,8 @@ struct calibrate_job {
     const struct builder *builder;
     const struct graph *graph;
     const uint32_t *slot_of; /* [n] by slot before ordering */
+    struct progress progress;
+    unsigned threads;
     uint32_t effort;
     float reach;
     struct walk *walks;    /* one a worker */
@@ -86,52 +88,63 @@ static float recall_of(const struct calibrate_job *job)
 }
 
 /* Walks all rows held back with job->effort and job->reach. */
-static annex_status calibrate_walk(struct builder *builder, struct calibrate_job *job,
-                                   unsigned threads, struct progress *progress, annex_error *error)
+static annex_status calibrate_walk(struct calibrate_job *job, annex_error *error)
 {
+    const struct builder *builder = job->builder;
     size_t capacity = MAX(index_window(job->reach, job->effort),
                           index_rerank(INDEX_CALIBRATED_K, job->effort, false));
-    for (unsigned t = 0; t < threads; t++) {
+    for (unsigned t = 0; t < job->threads; t++) {
         walk_free(&builder->env, &job->walks[t]);
         TRY(walk_new(&builder->env, builder->n, (uint32_t)MIN(capacity, builder->n), 0,
                      &job->walks[t], error));
     }
-    return progress_for(progress, threads, builder->n_held_rows, 4, calibrate_range, job, error);
+    return progress_for(&job->progress, job->threads, builder->n_held_rows, 4, calibrate_range, job,
+                        error);
 }
 
-/* Finds the reach at which the walks expand `effort` rows on average, by halving its logarithm. */
-static annex_status calibrate_reach(struct builder *builder, struct calibrate_job *job,
-                                    uint32_t effort, unsigned threads, struct progress *progress,
-                                    float *reach, annex_error *error)
+static annex_status find_reach(uint32_t effort, build_walks *walks, void *context, float *reach,
+                               annex_error *error)
 {
     enum { STEPS = 8 };
     float factor = 16; /* its square root the next time: in all 1/2000 … 30 */
     *reach = 0.125f;
-    job->effort = effort;
     for (int step = 0; step < STEPS; step++) {
-        job->reach = *reach;
-        TRY(calibrate_walk(builder, job, threads, progress, error));
-        uint64_t hops = 0;
-        for (unsigned t = 0; t < threads; t++) {
-            hops += job->walks[t].hops;
-        }
-        bool enough = hops >= (uint64_t)effort * builder->n_held_rows;
-        *reach = enough ? *reach / factor : *reach * factor;
+        double hops;
+        TRY(walks(context, effort, *reach, &hops, error));
+        *reach = hops >= effort ? *reach / factor : *reach * factor;
         factor = sqrtf(factor);
     }
     return ANNEX_OK;
 }
 
-static annex_status calibrate_efforts(struct builder *builder, struct calibrate_job *job,
-                                      unsigned threads, annex_error *error)
+annex_status build_find_reach(build_walks *walks, void *context, float reach[2], annex_error *error)
 {
-    struct progress progress;
-    TRY(progress_begin(&progress, &builder->env, "measuring", ARRAY_LENGTH(efforts), error));
-    if (builder->n > 4 * INDEX_REACH_HIGH) {
-        TRY(calibrate_reach(builder, job, INDEX_REACH_LOW, threads, &progress, &builder->reach[0],
-                            error));
-        TRY(calibrate_reach(builder, job, INDEX_REACH_HIGH, threads, &progress, &builder->reach[1],
-                            error));
+    TRY(find_reach(INDEX_REACH_LOW, walks, context, &reach[0], error));
+    return find_reach(INDEX_REACH_HIGH, walks, context, &reach[1], error);
+}
+
+/* build_walks of the rows held back. */
+static annex_status walks_of_held(void *context, uint32_t effort, float reach, double *hops,
+                                  annex_error *error)
+{
+    struct calibrate_job *job = context;
+    uint64_t all = 0;
+    job->effort = effort;
+    job->reach = reach;
+    TRY(calibrate_walk(job, error));
+    for (unsigned t = 0; t < job->threads; t++) {
+        all += job->walks[t].hops;
+    }
+    *hops = (double)all / job->builder->n_held_rows;
+    return ANNEX_OK;
+}
+
+static annex_status calibrate_efforts(struct builder *builder, struct calibrate_job *job,
+                                      annex_error *error)
+{
+    TRY(progress_begin(&job->progress, &builder->env, "measuring", ARRAY_LENGTH(efforts), error));
+    if (builder->n > BUILD_REACH_ROWS) {
+        TRY(build_find_reach(walks_of_held, job, builder->reach, error));
     }
     for (size_t e = 0; e < ARRAY_LENGTH(efforts); e++) {
         job->effort = efforts[e];
@@ -139,8 +152,8 @@ static annex_status calibrate_efforts(struct builder *builder, struct calibrate_
         if (index_window(job->reach, job->effort) > builder->n) {
             break;
         }
-        TRY(calibrate_walk(builder, job, threads, &progress, error));
-        TRY(progress_update(&progress, e + 1, error));
+        TRY(calibrate_walk(job, error));
+        TRY(progress_update(&job->progress, e + 1, error));
         builder->recall[builder->n_recall++] =
             (annex_recall_point){.effort = job->effort, .recall = recall_of(job)};
         if (recall_of(job) >= 0.999f) {
@@ -155,7 +168,7 @@ annex_status build_calibrate(struct builder *builder, const struct graph *graph,
     const annex_env *env = &builder->env;
     unsigned threads = parallel_threads(env, builder->options.threads);
     size_t query_bytes = codec_query_bytes(&builder->codec);
-    struct calibrate_job job = {.builder = builder, .graph = graph};
+    struct calibrate_job job = {.builder = builder, .graph = graph, .threads = threads};
     uint32_t *slot_of = NULL;
     char *memory = NULL;
     annex_status status;
@@ -174,7 +187,7 @@ annex_status build_calibrate(struct builder *builder, const struct graph *graph,
     for (unsigned t = 0; t < threads; t++) {
         codec_query_init(&builder->codec, &job.queries[t], memory + t * query_bytes);
     }
-    status = calibrate_efforts(builder, &job, threads, error);
+    status = calibrate_efforts(builder, &job, error);
 cleanup:
     for (unsigned t = 0; job.walks && t < threads; t++) {
         walk_free(env, &job.walks[t]);

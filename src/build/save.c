@@ -29,6 +29,7 @@ struct save {
     uint32_t n_linked;
     uint32_t entries[GRAPH_MAX_ENTRIES];
     uint32_t n_entries;
+    float reach[2];
     struct ivf_list *lists; /* [n_lists + 1]; of lists */
     uint8_t *blocks;
 };
@@ -175,6 +176,62 @@ static void copy_entries(struct save *save)
     }
 }
 
+/* ---- reach -----------------------------------------------------------------------------------*/
+
+struct save_walks {
+    const struct save *save;
+    const struct graph *graph;
+    struct query query;
+    float *vector;
+};
+
+/* build_walks of rows from all over the graph, each of which finds itself first. */
+static annex_status walks_of_linked(void *context, uint32_t effort, float reach, double *hops,
+                                    annex_error *error)
+{
+    enum { QUERIES = 100 };
+    struct save_walks *walks = context;
+    const struct save *save = walks->save;
+    const struct graph *graph = walks->graph;
+    uint32_t window = MIN(index_window(reach, effort), graph->slots);
+    struct walk walk;
+    TRY(walk_new(&save->index->env, graph->slots, window, 0, &walk, error));
+    walk.reach = reach;
+    walk.near = walk.least = walk.wanted = INDEX_CALIBRATED_K + 1;
+    for (uint32_t i = 0; i < QUERIES; i++) {
+        uint32_t row = save->linked[(uint64_t)i * save->n_linked / QUERIES];
+        codec_decode(graph->codec, graph->rows + (size_t)row * graph->codec->row_bytes,
+                     walks->vector);
+        codec_query_set(&walks->query, walks->vector);
+        graph_walk(graph, &walks->query, window, &walk);
+    }
+    *hops = (double)walk.hops / QUERIES;
+    walk_free(&save->index->env, &walk);
+    return ANNEX_OK;
+}
+
+/* A changed graph has another reach than the one that it was built as. */
+static annex_status measure_reach(struct save *save, const struct graph *graph, annex_error *error)
+{
+    const annex_env *env = &save->index->env;
+    const struct codec *codec = graph->codec;
+    struct save_walks walks = {.save = save, .graph = graph};
+    void *memory = NULL;
+    annex_status status;
+    save->reach[0] = save->reach[1] = 0;
+    if (save->n_linked <= BUILD_REACH_ROWS || save->index->header.reach[0] == 0) {
+        return ANNEX_OK;
+    }
+    TRY_CLEANUP(memory_new(env, 1, codec_query_bytes(codec), &memory, error));
+    TRY_CLEANUP(memory_new(env, 1, codec_vector_bytes(codec), &walks.vector, error));
+    codec_query_init(codec, &walks.query, memory);
+    status = build_find_reach(walks_of_linked, &walks, save->reach, error);
+cleanup:
+    memory_free(env, memory, 1, codec_query_bytes(codec));
+    memory_free(env, walks.vector, 1, codec_vector_bytes(codec));
+    return status;
+}
+
 static annex_status copy_graph(struct save *save, annex_error *error)
 {
     annex_index *index = save->index;
@@ -195,8 +252,8 @@ static annex_status copy_graph(struct save *save, annex_error *error)
     }
     copy_entries(save);
     graph.n_entries = save->n_entries;
-    return repair_reach(env, &graph, save->neighbours, &options, save->linked, save->n_linked,
-                        error);
+    TRY(repair_reach(env, &graph, save->neighbours, &options, save->linked, save->n_linked, error));
+    return measure_reach(save, &graph, error);
 }
 
 /* ---- the image -------------------------------------------------------------------------------*/
@@ -243,7 +300,7 @@ static annex_status write_image(struct save *save, const char *path, annex_error
         image.ivf.blocks = save->blocks;
     }
     image.header.slots = save->n;
-    image.header.reach[0] = image.header.reach[1] = 0; /* were measured on another graph */
+    memcpy(image.header.reach, save->reach, sizeof save->reach);
     return emit_image(&image, path, NULL, error);
 }
 
