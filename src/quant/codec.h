@@ -101,6 +101,12 @@ static inline float codec_round(float x)
     return (x + shift) - shift;
 }
 
+/* The scale and the bias behind a row's code. */
+static inline void codec_terms(const struct codec *codec, const uint8_t *row, float terms[2])
+{
+    memcpy(terms, row + codec->code_bytes, CODEC_TERM_BYTES);
+}
+
 /* A level as a code: in this order NaN, from a damaged file, becomes a number. */
 static inline int32_t codec_clamp(float level)
 {
