@@ -237,7 +237,8 @@ def main():
     linter = Linter()
     c_files = []
     for path in files_to_check(sys.argv[1:]):
-        if not path.is_file() or path.suffix in (".db", ".svg", ".md", ".json") or "corpus" in path.parts:
+        data = path.suffix in (".db", ".svg", ".md", ".json") or "corpus" in path.parts
+        if not path.is_file() or data:
             continue
         try:
             text = path.read_text(encoding="utf-8")
