@@ -15,30 +15,15 @@
 
 TARGET_BEGIN("avx2,fma,popcnt")
 
-typedef __m256 float_step(__m256 sum, __m256 a, __m256 b);
+#    include "kernel/avx2.h"
+
 typedef __m256i byte_step(__m256i sum, __m256i row, __m256i query);
-
-ROWS_INLINE __m256 step_f32_dot(__m256 sum, __m256 a, __m256 b)
-{
-    return _mm256_fmadd_ps(a, b, sum);
-}
-
-ROWS_INLINE __m256 step_f32_l2(__m256 sum, __m256 a, __m256 b)
-{
-    __m256 difference = _mm256_sub_ps(a, b);
-    return _mm256_fmadd_ps(difference, difference, sum);
-}
-
-ROWS_INLINE __m256 step_f32_l1(__m256 sum, __m256 a, __m256 b)
-{
-    return _mm256_add_ps(sum, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), _mm256_sub_ps(a, b)));
-}
 
 /*
  * Elements from..n-1, at most a register of them. The other lanes take no part: to step them by
  * zero would turn a sum of -0 to 0.
  */
-ROWS_INLINE __m256 step_tail(float_step *step, __m256 sum, const float *a, const float *b,
+ROWS_INLINE __m256 step_tail(avx2_float_step *step, __m256 sum, const float *a, const float *b,
                              size_t from, size_t n)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -49,7 +34,7 @@ ROWS_INLINE __m256 step_tail(float_step *step, __m256 sum, const float *a, const
     return _mm256_blendv_ps(sum, stepped, _mm256_castsi256_ps(mask));
 }
 
-ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, size_t n)
+ROWS_INLINE float sum_floats(avx2_float_step *step, const float *a, const float *b, size_t n)
 {
     __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
     size_t i = 0;
@@ -73,17 +58,17 @@ ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, s
 
 static float avx2_f32_dot(const float *a, const float *b, size_t n)
 {
-    return sum_floats(step_f32_dot, a, b, n);
+    return sum_floats(avx2_step_dot, a, b, n);
 }
 
 static float avx2_f32_l2(const float *a, const float *b, size_t n)
 {
-    return sum_floats(step_f32_l2, a, b, n);
+    return sum_floats(avx2_step_l2, a, b, n);
 }
 
 static float avx2_f32_l1(const float *a, const float *b, size_t n)
 {
-    return sum_floats(step_f32_l1, a, b, n);
+    return sum_floats(avx2_step_l1, a, b, n);
 }
 
 ROWS_INLINE __m256i step_q8_dot(__m256i sum, __m256i row, __m256i query)

@@ -13,12 +13,13 @@
 
 TARGET_BEGIN("avx2,fma,f16c")
 
+#    include "kernel/avx2.h"
+
 /* ---- 16-bit floats ---------------------------------------------------------------------------*/
 
 enum { LANES = 32, REGISTERS = 4, WIDTH = 8 };
 
 typedef __m256 half_load(const uint16_t *from);
-typedef __m256 half_step(__m256 sum, __m256 a, __m256 b);
 
 ROWS_INLINE __m256 load_f16(const uint16_t *from)
 {
@@ -31,24 +32,8 @@ ROWS_INLINE __m256 load_bf16(const uint16_t *from)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(upper), 16));
 }
 
-ROWS_INLINE __m256 step_dot(__m256 sum, __m256 a, __m256 b)
-{
-    return _mm256_fmadd_ps(a, b, sum);
-}
-
-ROWS_INLINE __m256 step_l2(__m256 sum, __m256 a, __m256 b)
-{
-    __m256 difference = _mm256_sub_ps(a, b);
-    return _mm256_fmadd_ps(difference, difference, sum);
-}
-
-ROWS_INLINE __m256 step_l1(__m256 sum, __m256 a, __m256 b)
-{
-    return _mm256_add_ps(sum, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), _mm256_sub_ps(a, b)));
-}
-
-ROWS_INLINE float sum_halves(half_step *step, half_load *load, const float *a, const uint16_t *b,
-                             size_t n)
+ROWS_INLINE float sum_halves(avx2_float_step *step, half_load *load, const float *a,
+                             const uint16_t *b, size_t n)
 {
     __m256 s[REGISTERS];
     for (size_t c = 0; c < REGISTERS; c++) {
@@ -86,12 +71,12 @@ ROWS_INLINE float sum_halves(half_step *step, half_load *load, const float *a, c
             return sum_halves(step, load, a, b, n);             \
         }
 
-HALF_KERNEL(avx2_f16_dot, step_dot, load_f16)
-HALF_KERNEL(avx2_f16_l2, step_l2, load_f16)
-HALF_KERNEL(avx2_f16_l1, step_l1, load_f16)
-HALF_KERNEL(avx2_bf16_dot, step_dot, load_bf16)
-HALF_KERNEL(avx2_bf16_l2, step_l2, load_bf16)
-HALF_KERNEL(avx2_bf16_l1, step_l1, load_bf16)
+HALF_KERNEL(avx2_f16_dot, avx2_step_dot, load_f16)
+HALF_KERNEL(avx2_f16_l2, avx2_step_l2, load_f16)
+HALF_KERNEL(avx2_f16_l1, avx2_step_l1, load_f16)
+HALF_KERNEL(avx2_bf16_dot, avx2_step_dot, load_bf16)
+HALF_KERNEL(avx2_bf16_l2, avx2_step_l2, load_bf16)
+HALF_KERNEL(avx2_bf16_l1, avx2_step_l1, load_bf16)
 
 /* ---- 4 bits ----------------------------------------------------------------------------------*/
 

@@ -10,29 +10,11 @@
 
 TARGET_BEGIN(AVX512_PLAIN)
 
-typedef __m512 float_step(__m512 sum, __m512 a, __m512 b);
-
-ROWS_INLINE __m512 step_f32_dot(__m512 sum, __m512 a, __m512 b)
-{
-    return _mm512_fmadd_ps(a, b, sum);
-}
-
-ROWS_INLINE __m512 step_f32_l2(__m512 sum, __m512 a, __m512 b)
-{
-    __m512 difference = _mm512_sub_ps(a, b);
-    return _mm512_fmadd_ps(difference, difference, sum);
-}
-
-ROWS_INLINE __m512 step_f32_l1(__m512 sum, __m512 a, __m512 b)
-{
-    return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(a, b)));
-}
-
 /*
  * Elements from..n-1, at most a register of them. The other lanes take no part: to step them by
  * zero would turn a sum of -0 to 0.
  */
-ROWS_INLINE __m512 step_tail(float_step *step, __m512 sum, const float *a, const float *b,
+ROWS_INLINE __m512 step_tail(avx512_float_step *step, __m512 sum, const float *a, const float *b,
                              size_t from, size_t n)
 {
     from = from < n ? from : n;
@@ -42,7 +24,7 @@ ROWS_INLINE __m512 step_tail(float_step *step, __m512 sum, const float *a, const
     return _mm512_mask_mov_ps(sum, mask, stepped);
 }
 
-ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, size_t n)
+ROWS_INLINE float sum_floats(avx512_float_step *step, const float *a, const float *b, size_t n)
 {
     __m512 low = _mm512_setzero_ps(), high = low;
     size_t i = 0;
@@ -64,17 +46,17 @@ ROWS_INLINE float sum_floats(float_step *step, const float *a, const float *b, s
 
 float avx512_f32_dot(const float *a, const float *b, size_t n)
 {
-    return sum_floats(step_f32_dot, a, b, n);
+    return sum_floats(avx512_step_dot, a, b, n);
 }
 
 float avx512_f32_l2(const float *a, const float *b, size_t n)
 {
-    return sum_floats(step_f32_l2, a, b, n);
+    return sum_floats(avx512_step_l2, a, b, n);
 }
 
 float avx512_f32_l1(const float *a, const float *b, size_t n)
 {
-    return sum_floats(step_f32_l1, a, b, n);
+    return sum_floats(avx512_step_l1, a, b, n);
 }
 
 ROWS_INLINE __m512i step_q8_dot(__m512i sum, __m512i row, __m512i query)

@@ -31,6 +31,25 @@ uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint
 
 TARGET_BEGIN(AVX512_PLAIN)
 
+/* Adds one register of floats of two vectors to a sum. */
+typedef __m512 avx512_float_step(__m512 sum, __m512 a, __m512 b);
+
+ROWS_INLINE __m512 avx512_step_dot(__m512 sum, __m512 a, __m512 b)
+{
+    return _mm512_fmadd_ps(a, b, sum);
+}
+
+ROWS_INLINE __m512 avx512_step_l2(__m512 sum, __m512 a, __m512 b)
+{
+    __m512 difference = _mm512_sub_ps(a, b);
+    return _mm512_fmadd_ps(difference, difference, sum);
+}
+
+ROWS_INLINE __m512 avx512_step_l1(__m512 sum, __m512 a, __m512 b)
+{
+    return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(a, b)));
+}
+
 /* Adds one register of a row, against the query, to a sum. */
 typedef __m512i avx512_step(__m512i sum, __m512i row, __m512i query);
 

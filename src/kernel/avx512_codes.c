@@ -13,7 +13,6 @@ TARGET_BEGIN(AVX512_PLAIN)
 /* ---- 16-bit floats ---------------------------------------------------------------------------*/
 
 typedef __m512 half_load(__m256i halves);
-typedef __m512 half_step(__m512 sum, __m512 a, __m512 b);
 
 ROWS_INLINE __m512 load_f16(__m256i halves)
 {
@@ -25,24 +24,8 @@ ROWS_INLINE __m512 load_bf16(__m256i halves)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-ROWS_INLINE __m512 step_dot(__m512 sum, __m512 a, __m512 b)
-{
-    return _mm512_fmadd_ps(a, b, sum);
-}
-
-ROWS_INLINE __m512 step_l2(__m512 sum, __m512 a, __m512 b)
-{
-    __m512 difference = _mm512_sub_ps(a, b);
-    return _mm512_fmadd_ps(difference, difference, sum);
-}
-
-ROWS_INLINE __m512 step_l1(__m512 sum, __m512 a, __m512 b)
-{
-    return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(a, b)));
-}
-
 /* Elements from..n-1, at most a register of them; the other lanes take no part. */
-ROWS_INLINE __m512 step_tail(half_step *step, half_load *load, __m512 sum, const float *a,
+ROWS_INLINE __m512 step_tail(avx512_float_step *step, half_load *load, __m512 sum, const float *a,
                              const uint16_t *b, size_t from, size_t n)
 {
     from = from < n ? from : n;
@@ -52,8 +35,8 @@ ROWS_INLINE __m512 step_tail(half_step *step, half_load *load, __m512 sum, const
     return _mm512_mask_mov_ps(sum, mask, stepped);
 }
 
-ROWS_INLINE float sum_halves(half_step *step, half_load *load, const float *a, const uint16_t *b,
-                             size_t n)
+ROWS_INLINE float sum_halves(avx512_float_step *step, half_load *load, const float *a,
+                             const uint16_t *b, size_t n)
 {
     __m512 low = _mm512_setzero_ps(), high = low;
     size_t i = 0;
@@ -80,12 +63,12 @@ ROWS_INLINE float sum_halves(half_step *step, half_load *load, const float *a, c
             return sum_halves(step, load, a, b, n);             \
         }
 
-HALF_KERNEL(avx512_f16_dot, step_dot, load_f16)
-HALF_KERNEL(avx512_f16_l2, step_l2, load_f16)
-HALF_KERNEL(avx512_f16_l1, step_l1, load_f16)
-HALF_KERNEL(avx512_bf16_dot, step_dot, load_bf16)
-HALF_KERNEL(avx512_bf16_l2, step_l2, load_bf16)
-HALF_KERNEL(avx512_bf16_l1, step_l1, load_bf16)
+HALF_KERNEL(avx512_f16_dot, avx512_step_dot, load_f16)
+HALF_KERNEL(avx512_f16_l2, avx512_step_l2, load_f16)
+HALF_KERNEL(avx512_f16_l1, avx512_step_l1, load_f16)
+HALF_KERNEL(avx512_bf16_dot, avx512_step_dot, load_bf16)
+HALF_KERNEL(avx512_bf16_l2, avx512_step_l2, load_bf16)
+HALF_KERNEL(avx512_bf16_l1, avx512_step_l1, load_bf16)
 
 /* ---- 4 bits ----------------------------------------------------------------------------------*/
 
