@@ -26,10 +26,10 @@ enum {
 
 /* ---- shapes ----------------------------------------------------------------------------------*/
 
-typedef void shape_function(struct rows *rows, uint64_t *random);
+typedef float element_function(size_t i, size_t j, uint64_t *random);
+typedef void shape_function(struct rows *rows, uint64_t *random); /* alters normal rows */
 
-static void fill(struct rows *rows, float (*element)(size_t i, size_t j, uint64_t *random),
-                 uint64_t *random)
+static void fill(struct rows *rows, element_function *element, uint64_t *random)
 {
     for (size_t i = 0; i < rows->n; i++) {
         for (size_t j = 0; j < rows->dimension; j++) {
@@ -87,54 +87,8 @@ static float small_beside_large(size_t i, size_t j, uint64_t *random)
     return (j == 0 ? 1e6f : 1.0f) * normal(i, j, random);
 }
 
-static void shape_normal(struct rows *rows, uint64_t *random)
-{
-    fill(rows, normal, random);
-}
-
-static void shape_equal(struct rows *rows, uint64_t *random)
-{
-    fill(rows, equal, random);
-}
-
-static void shape_two_values(struct rows *rows, uint64_t *random)
-{
-    fill(rows, two_values, random);
-}
-
-static void shape_one_hot(struct rows *rows, uint64_t *random)
-{
-    fill(rows, one_hot, random);
-}
-
-static void shape_sorted(struct rows *rows, uint64_t *random)
-{
-    fill(rows, sorted, random);
-}
-
-static void shape_constant_columns(struct rows *rows, uint64_t *random)
-{
-    fill(rows, constant_columns, random);
-}
-
-static void shape_huge(struct rows *rows, uint64_t *random)
-{
-    fill(rows, huge, random);
-}
-
-static void shape_tiny(struct rows *rows, uint64_t *random)
-{
-    fill(rows, tiny, random);
-}
-
-static void shape_small_beside_large(struct rows *rows, uint64_t *random)
-{
-    fill(rows, small_beside_large, random);
-}
-
 static void shape_duplicates(struct rows *rows, uint64_t *random)
 {
-    fill(rows, normal, random);
     for (size_t i = 1; i < rows->n; i++) {
         if (rows_random(random) % 10 < 3) {
             memcpy(rows_vector(rows, i), rows_at(rows, rows_random(random) % i),
@@ -145,7 +99,7 @@ static void shape_duplicates(struct rows *rows, uint64_t *random)
 
 static void shape_some_zeros(struct rows *rows, uint64_t *random)
 {
-    fill(rows, normal, random);
+    (void)random;
     for (size_t i = 0; i < rows->n; i += 3) {
         memset(rows_vector(rows, i), 0, rows->vector_bytes);
     }
@@ -153,7 +107,6 @@ static void shape_some_zeros(struct rows *rows, uint64_t *random)
 
 static void shape_lognormal(struct rows *rows, uint64_t *random)
 {
-    fill(rows, normal, random);
     for (size_t i = 0; i < rows->n; i++) {
         float length = (float)exp(2 * rows_gaussian(random));
         for (size_t j = 0; j < rows->dimension; j++) {
@@ -164,24 +117,25 @@ static void shape_lognormal(struct rows *rows, uint64_t *random)
 
 static const struct {
     const char *name;
-    shape_function *make;
+    element_function *element;
+    shape_function *alter; /* optional */
     uint32_t dimension;
     unsigned unlike; /* metrics under which every second query is unlike all rows: not measured */
 } shapes[] = {
-    {"equal rows", shape_equal, 12, 0},
-    {"two distinct rows", shape_two_values, 12, 0},
-    {"duplicates", shape_duplicates, 12, 0},
-    {"zero vectors", shape_some_zeros, 12, 0},
-    {"one-hot rows", shape_one_hot, 16, 0},
-    {"lognormal lengths", shape_lognormal, 12, 0},
-    {"huge lengths", shape_huge, 12, 0},
-    {"tiny lengths", shape_tiny, 12, 0},
-    {"sorted rows", shape_sorted, 12, 1u << ANNEX_COSINE | 1u << ANNEX_L1},
-    {"constant columns", shape_constant_columns, 12, 1u << ANNEX_IP | 1u << ANNEX_L1},
-    {"one large column", shape_small_beside_large, 12, 0},
-    {"one dimension", shape_normal, 1, 0},
-    {"two dimensions", shape_normal, 2, 0},
-    {"three dimensions", shape_normal, 3, 0},
+    {"equal rows", equal, NULL, 12, 0},
+    {"two distinct rows", two_values, NULL, 12, 0},
+    {"duplicates", normal, shape_duplicates, 12, 0},
+    {"zero vectors", normal, shape_some_zeros, 12, 0},
+    {"one-hot rows", one_hot, NULL, 16, 0},
+    {"lognormal lengths", normal, shape_lognormal, 12, 0},
+    {"huge lengths", huge, NULL, 12, 0},
+    {"tiny lengths", tiny, NULL, 12, 0},
+    {"sorted rows", sorted, NULL, 12, 1u << ANNEX_COSINE | 1u << ANNEX_L1},
+    {"constant columns", constant_columns, NULL, 12, 1u << ANNEX_IP | 1u << ANNEX_L1},
+    {"one large column", small_beside_large, NULL, 12, 0},
+    {"one dimension", normal, NULL, 1, 0},
+    {"two dimensions", normal, NULL, 2, 0},
+    {"three dimensions", normal, NULL, 3, 0},
 };
 
 /* ---- asking ----------------------------------------------------------------------------------*/
@@ -311,7 +265,10 @@ static void run_shapes(annex_metric metric)
     for (size_t s = 0; s < ARRAY_LENGTH(shapes); s++) {
         struct rows rows = rows_make(metric, shapes[s].dimension, N, SHAPE_GAUSSIAN, 1);
         uint64_t random = 77 + s;
-        shapes[s].make(&rows, &random);
+        fill(&rows, shapes[s].element, &random);
+        if (shapes[s].alter) {
+            shapes[s].alter(&rows, &random);
+        }
         run(&rows, ANNEX_GRAPH, shapes[s].unlike >> metric & 1, shapes[s].name);
         rows.n = 300;
         run(&rows, ANNEX_FLAT, false, shapes[s].name);
