@@ -12,12 +12,7 @@ static annex_status check_codes(const annex_build_options *options, annex_error 
     if (!annex_codes_name(options->codes)) {
         return error_set(error, ANNEX_INVALID, "%d is no kind of code", (int)options->codes);
     }
-    if (options->codes != ANNEX_CODES_AUTO && !codec_allows(options->metric, options->codes)) {
-        return error_set(error, ANNEX_INVALID, "the codes %s are not for the metric %s; use %s",
-                         annex_codes_name(options->codes), annex_metric_name(options->metric),
-                         codec_is_bits(options->metric) ? "bits" : "q8");
-    }
-    return ANNEX_OK;
+    return codec_check_codes(options->metric, options->codes, error);
 }
 
 static annex_codes stored_of(const annex_build_options *options)

@@ -349,12 +349,7 @@ static annex_status definition_check(const struct definition *definition, annex_
                          "the format bits needs the metric hamming or jaccard, not %s",
                          annex_metric_name(definition->metric));
     }
-    if (definition->codes != ANNEX_CODES_AUTO &&
-        !codec_allows(definition->metric, definition->codes)) {
-        return error_set(error, ANNEX_INVALID, "the codes %s are not for the metric %s; use %s",
-                         annex_codes_name(definition->codes), annex_metric_name(definition->metric),
-                         bits ? "bits" : "q8");
-    }
+    TRY(codec_check_codes(definition->metric, definition->codes, error));
     if (definition->degree > 0 && definition->effort > 0 &&
         definition->effort < definition->degree / 2) {
         return error_set(error, ANNEX_INVALID,

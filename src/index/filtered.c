@@ -26,7 +26,6 @@ enum {
     EXPECTED = 8,         /* passing rows that it keeps so many rows for, to count them */
     MAX_PROBE_POOL = 512, /* rows */
     FAR = 8,              /* times fewer pass near the query than elsewhere: they avoid it */
-    GROUP = 16,           /* candidates merged at a time: what the pool has room for */
     BRIDGES = 8,          /* failing rows near the query whose neighbours are looked at */
     AHEAD = 4             /* lists prefetched */
 };
@@ -76,76 +75,16 @@ static inline bool passes(const struct filtered *self, uint32_t slot)
     return false;
 }
 
-/* ---- the pool --------------------------------------------------------------------------------*/
-
-/* Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed.
- */
-static uint32_t keep(struct filtered *self, const uint32_t *ids, uint32_t n)
-{
-    struct walk *walk = self->walk;
-    const struct graph *graph = &self->index->graph;
-    uint32_t lowest = UINT32_MAX;
-    float scores[2 * GRAPH_MAX_DEGREE];
-    codec_score(&self->scratch->query, graph->rows, ids, n, scores);
-    walk->scored += n;
-    for (uint32_t first = 0; first < n; first += GROUP) {
-        walk_item worst = walk->size == walk->capacity ? walk->pool[walk->size - 1] : UINT64_MAX;
-        walk_item items[GROUP];
-        uint32_t kept = 0;
-        for (uint32_t i = first; i < MIN(first + GROUP, n); i++) {
-            items[kept] = walk_item_of(scores[i], ids[i]);
-            kept += items[kept] < worst;
-        }
-        if (kept) {
-            lowest =
-                MIN(lowest, graph->codec->kernels->u64_merge(walk->pool, walk->size, items, kept));
-            walk->size = MIN(walk->size + kept, walk->capacity);
-        }
-    }
-    return lowest;
-}
-
-/* How many of the next n rows may be scored. */
-static uint32_t room_for(struct walk *walk, uint32_t n)
-{
-    return walk->scored + n < walk->check_at ? n : walk->check(walk->check_context, walk, n);
-}
-
 /* ---- two hops --------------------------------------------------------------------------------*/
-
-static const uint32_t *list_of(const struct filtered *self, uint32_t id)
-{
-    return self->index->graph.neighbours + (size_t)id * self->index->graph.degree;
-}
-
-static void prefetch_list(const struct filtered *self, uint32_t id)
-{
-    const char *list = (const char *)list_of(self, id);
-    for (uint32_t j = 0; j < self->index->graph.degree * 4; j += 64) {
-        __builtin_prefetch(list + j);
-    }
-}
-
-/* Marks a row; false when it was marked. */
-static inline bool mark(struct walk *walk, uint32_t id)
-{
-    if (bitmap_get(walk->visited, id)) {
-        return false;
-    }
-    bitmap_set(walk->visited, id);
-    walk->touched[MIN(walk->n_touched, walk->touched_capacity)] = id;
-    walk->n_touched++;
-    return true;
-}
 
 /* Appends the passing, unmarked neighbours of `id` to ids[n]. */
 static uint32_t look_at(const struct filtered *self, uint32_t id, uint32_t *ids, uint32_t n)
 {
     const struct filtered copy = *self; /* which no store below may change */
-    const uint32_t *list = list_of(self, id);
+    const uint32_t *list = graph_neighbours(&self->index->graph, id);
     uint32_t degree = self->index->graph.degree, slots = self->index->slots;
     for (uint32_t i = 0; i < degree && list[i] < slots; i++) {
-        if (passes(&copy, list[i]) && mark(copy.walk, list[i])) {
+        if (passes(&copy, list[i]) && walk_mark(copy.walk, list[i])) {
             ids[n++] = list[i];
         }
     }
@@ -155,7 +94,7 @@ static uint32_t look_at(const struct filtered *self, uint32_t id, uint32_t *ids,
 /* The unmarked passing rows one or two steps from `id`; *lists: read. */
 static uint32_t reach(const struct filtered *self, uint32_t id, uint32_t *ids, uint32_t *lists)
 {
-    const uint32_t *list = list_of(self, id);
+    const uint32_t *list = graph_neighbours(&self->index->graph, id);
     uint32_t n = look_at(self, id, ids, 0), enough = self->index->graph.degree / PLAN_ENOUGH;
     *lists = 1;
     for (uint32_t i = 0; i < self->index->graph.degree && n < enough; i++) {
@@ -164,26 +103,15 @@ static uint32_t reach(const struct filtered *self, uint32_t id, uint32_t *ids, u
             break; /* GRAPH_END, or damage */
         }
         if (list[ahead] < self->index->slots) {
-            prefetch_list(self, list[ahead]);
+            graph_prefetch(&self->index->graph, list[ahead]);
         }
         /* Rows that pass are marked already; of others a mark says that they were looked at. */
-        if (mark(self->walk, list[i])) {
+        if (walk_mark(self->walk, list[i])) {
             n = look_at(self, list[i], ids, n);
             (*lists)++;
         }
     }
     return n;
-}
-
-static void forget_marks(struct walk *walk)
-{
-    if (walk->n_touched > walk->touched_capacity) {
-        memset(walk->visited, 0, bitmap_words(walk->slots) * 8);
-    }
-    for (uint32_t i = 0; i < MIN(walk->n_touched, walk->touched_capacity); i++) {
-        walk->visited[walk->touched[i] / 64] = 0;
-    }
-    walk->n_touched = 0;
 }
 
 /* The nearest row of the pool not expanded yet among the first `window`; false when there is none.
@@ -215,7 +143,7 @@ static bool walk_two_hops(struct filtered *self, uint32_t window, float budget)
         uint32_t id = walk_id(walk->pool[i]);
         if (passes(self, id) && walk->size < walk->capacity) {
             walk->pool[walk->size++] = walk->pool[i] & ~UINT64_C(1);
-            (void)mark(walk, id);
+            (void)walk_mark(walk, id);
         } else if (n_bridges < BRIDGES) {
             bridges[n_bridges++] = id;
         }
@@ -227,15 +155,16 @@ static bool walk_two_hops(struct filtered *self, uint32_t window, float budget)
         } else if (!next_row(walk, window, &cursor, &id)) {
             break;
         }
-        uint32_t n = reach(self, id, ids, &lists), more = room_for(walk, n);
-        cursor = MIN(cursor, keep(self, ids, more));
+        uint32_t n = reach(self, id, ids, &lists), more = walk_room(walk, n);
+        uint32_t lowest = walk_absorb(&self->index->graph, &self->scratch->query, walk, ids, more);
+        cursor = MIN(cursor, lowest);
         if (more < n) {
             break;
         }
         cost += plan_step_cost(self->index, n, lists);
         walk->hops += lists;
     }
-    forget_marks(walk);
+    walk_forget(walk);
     return cost < budget;
 }
 

@@ -84,18 +84,6 @@ static float block_loss(const annex_index *index, const struct block *block)
 
 /* ---- the scan --------------------------------------------------------------------------------*/
 
-static void compact(struct flat_scan *scan)
-{
-    struct scratch *scratch = scan->scratch;
-    size_t kept = 0;
-    for (size_t i = 0; i < scratch->n_items; i++) {
-        if (scratch->items[i].order <= scan->limit) {
-            scratch->items[kept++] = scratch->items[i];
-        }
-    }
-    scratch->n_items = kept;
-}
-
 /*
  * Takes the rows among slots[0..n), with their fine scores, that can be answers; those with scores
  * above `reach` cannot.
@@ -128,7 +116,7 @@ static annex_status consider(const struct flat *flat, struct flat_scan *scan, fl
         }
     }
     if (flat->k && scratch->n_items > scan->compact_at) {
-        compact(scan);
+        scratch_keep_within(scan->scratch, scan->limit);
         scan->compact_at = MAX(scan->compact_at, 2 * scratch->n_items);
     }
     return ANNEX_OK;
@@ -285,7 +273,7 @@ annex_status flat_merge(const struct flat *flat, struct flat_scan *scan,
 
 void flat_settle(struct flat_scan *scan)
 {
-    compact(scan);
+    scratch_keep_within(scan->scratch, scan->limit);
 }
 
 static annex_status scan_alone(annex_index *index, struct scratch *scratch, size_t k, float *limit,

@@ -50,22 +50,14 @@ void walk_free(const annex_env *env, struct walk *walk)
     *walk = (struct walk){0};
 }
 
-/*
- * Appends `id` to ids[n] unless the walk has seen it. Half of all neighbours have been seen and no
- * branch predictor can tell which: the stores are made in any case and only the counts depend.
- */
+/* Appends `id` to ids[n] unless the walk has seen it. */
 static inline uint32_t visit(struct walk *walk, uint32_t id, uint32_t *ids, uint32_t n)
 {
-    uint64_t *word = &walk->visited[id / 64];
-    uint32_t fresh = !(*word >> (id % 64) & 1);
-    *word |= UINT64_C(1) << (id % 64);
     ids[n] = id;
-    walk->touched[MIN(walk->n_touched, walk->touched_capacity)] = id;
-    walk->n_touched += fresh;
-    return n + fresh;
+    return n + walk_mark(walk, id);
 }
 
-static void forget_visits(struct walk *walk)
+void walk_forget(struct walk *walk)
 {
     if (walk->n_touched > walk->touched_capacity) {
         memset(walk->visited, 0, bitmap_words(walk->slots) * 8);
@@ -90,17 +82,9 @@ static walk_item walk_bar(const struct query *query, const struct walk *walk, ui
     return walk_item_of(MAX(limit, walk_score(walk->pool[least - 1])), GRAPH_END >> 1);
 }
 
-static const uint32_t *neighbours_of(const struct graph *graph, uint32_t id)
-{
-    return graph->neighbours + (size_t)id * graph->degree;
-}
-
-/*
- * Scores ids[0..n) and keeps the good ones; returns the lowest position of the pool that changed.
- * In groups, because each makes the pool better and spares the next one work.
- */
-static uint32_t absorb(const struct graph *graph, const struct query *query, struct walk *walk,
-                       const uint32_t *ids, uint32_t n)
+/* In groups, because each makes the pool better and spares the next one work. */
+uint32_t walk_absorb(const struct graph *graph, const struct query *query, struct walk *walk,
+                     const uint32_t *ids, uint32_t n)
 {
     float scores[EXPAND * GRAPH_MAX_DEGREE];
     walk_item items[GROUP];
@@ -131,7 +115,7 @@ static uint32_t absorb(const struct graph *graph, const struct query *query, str
 static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id, uint32_t *ids,
                        uint32_t n)
 {
-    const uint32_t *row = neighbours_of(graph, id);
+    const uint32_t *row = graph_neighbours(graph, id);
     for (uint32_t i = 0; i < graph->degree; i++) {
         uint32_t neighbour = row[i];
         if (neighbour >= graph->slots) {
@@ -140,20 +124,6 @@ static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id
         n = visit(walk, neighbour, ids, n);
     }
     return n;
-}
-
-/* How many of the next n rows may be scored. */
-static inline uint32_t allowed(struct walk *walk, uint32_t n)
-{
-    return walk->scored + n < walk->check_at ? n : walk->check(walk->check_context, walk, n);
-}
-
-static void prefetch_row(const struct graph *graph, uint32_t id)
-{
-    const char *row = (const char *)(graph->neighbours + (size_t)id * graph->degree);
-    for (uint32_t j = 0; j < graph->degree * 4; j += 64) {
-        __builtin_prefetch(row + j);
-    }
 }
 
 void graph_walk(const struct graph *graph, const struct query *query, uint32_t window,
@@ -168,7 +138,7 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
             n = visit(walk, graph->entries[i], ids, n);
         }
     }
-    absorb(graph, query, walk, ids, allowed(walk, n));
+    walk_absorb(graph, query, walk, ids, walk_room(walk, n));
     uint32_t cursor = 0;
     for (uint32_t hop = 0;; hop++) {
         uint32_t limit = MIN(window, walk->size);
@@ -194,24 +164,24 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
         /* Likely next: unless something nearer turns up, these are expanded in the next hop. */
         for (uint32_t i = cursor, ahead = 0; i < limit && ahead < EXPAND; i++) {
             if (!(walk->pool[i] & 1)) {
-                prefetch_row(graph, walk_id(walk->pool[i]));
+                graph_prefetch(graph, walk_id(walk->pool[i]));
                 ahead++;
             }
         }
-        uint32_t more = allowed(walk, n);
+        uint32_t more = walk_room(walk, n);
         if (more < n) {
-            absorb(graph, query, walk, ids, more);
+            walk_absorb(graph, query, walk, ids, more);
             break;
         }
-        uint32_t lowest = absorb(graph, query, walk, ids, n);
+        uint32_t lowest = walk_absorb(graph, query, walk, ids, n);
         for (uint32_t i = lowest, near = 0; i < walk->size && near < EXPAND; i++) {
             if (!(walk->pool[i] & 1)) {
-                prefetch_row(graph, walk_id(walk->pool[i]));
+                graph_prefetch(graph, walk_id(walk->pool[i]));
                 near++;
             }
         }
         cursor = MIN(cursor, lowest);
         walk->hops += n_best;
     }
-    forget_visits(walk);
+    walk_forget(walk);
 }

@@ -89,6 +89,45 @@ struct walk {
     void *check_context;
 };
 
+static inline const uint32_t *graph_neighbours(const struct graph *graph, uint32_t id)
+{
+    return graph->neighbours + (size_t)id * graph->degree;
+}
+static inline void graph_prefetch(const struct graph *graph, uint32_t id)
+{
+    const char *row = (const char *)graph_neighbours(graph, id);
+    for (uint32_t j = 0; j < graph->degree * 4; j += 64) {
+        __builtin_prefetch(row + j);
+    }
+}
+
+/*
+ * Marks a row as seen; 1 when it was not. Half of all neighbours have been seen and no branch
+ * predictor can tell which: the stores are made in any case and only the count depends.
+ */
+static inline uint32_t walk_mark(struct walk *walk, uint32_t id)
+{
+    uint64_t *word = &walk->visited[id / 64];
+    uint32_t fresh = !(*word >> (id % 64) & 1);
+    *word |= UINT64_C(1) << (id % 64);
+    walk->touched[MIN(walk->n_touched, walk->touched_capacity)] = id;
+    walk->n_touched += fresh;
+    return fresh;
+}
+/* How many of the next n rows may be scored. */
+static inline uint32_t walk_room(struct walk *walk, uint32_t n)
+{
+    return walk->scored + n < walk->check_at ? n : walk->check(walk->check_context, walk, n);
+}
+/*
+ * Scores ids[0..n), at most 2 * GRAPH_MAX_DEGREE, and keeps the good ones; returns the lowest
+ * position of the pool that changed.
+ */
+uint32_t walk_absorb(const struct graph *graph, const struct query *query, struct walk *walk,
+                     const uint32_t *ids, uint32_t n);
+/* Takes all marks away. */
+void walk_forget(struct walk *walk);
+
 annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
                       uint32_t expanded_capacity, struct walk *walk, annex_error *error);
 void walk_free(const annex_env *env, struct walk *walk);

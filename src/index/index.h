@@ -160,6 +160,8 @@ uint64_t scratch_room(const struct scratch *scratch);
 bool scratch_stops(struct scratch *scratch);
 /* ANNEX_CANCELLED when that was the reason. */
 annex_status scratch_halt(const struct scratch *scratch, annex_error *error);
+/* Drops the items whose order is above `limit`. */
+void scratch_keep_within(struct scratch *scratch, float limit);
 annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
                           annex_error *error);
 

@@ -342,18 +342,6 @@ static bool too_far(const struct lists_scan *scan, uint32_t list)
     return nearest > 0 && nearest * nearest > scan->limit;
 }
 
-static void compact_items(struct lists_scan *scan)
-{
-    struct scratch *scratch = scan->scratch;
-    size_t kept = 0;
-    for (size_t i = 0; i < scratch->n_items; i++) {
-        if (scratch->items[i].order <= scan->limit) {
-            scratch->items[kept++] = scratch->items[i];
-        }
-    }
-    scratch->n_items = kept;
-}
-
 static annex_status scan_lists(struct lists_scan *scan, uint32_t n_lists, annex_error *error)
 {
     annex_index *index = scan->index;
@@ -373,7 +361,7 @@ static annex_status scan_lists(struct lists_scan *scan, uint32_t n_lists, annex_
             TRY(scan_range(scan, first, end, error));
         }
         if (scan->k && scratch->n_items > scan->compact_at) {
-            compact_items(scan);
+            scratch_keep_within(scan->scratch, scan->limit);
             scan->compact_at = MAX(scan->compact_at, 2 * scratch->n_items);
         }
         if (looked % 64 == 63 && scratch_stops(scratch)) {
@@ -436,7 +424,7 @@ static annex_status ivf_collect(annex_index *index, struct scratch *scratch, siz
         TRY(scan_tail(&scan, error));
         TRY(scan_lists(&scan, n_lists, error));
     }
-    compact_items(&scan);
+    scratch_keep_within(scan.scratch, scan.limit);
     *limit = scan.limit;
     return rank_sort(index, scratch, error);
 }

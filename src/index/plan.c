@@ -12,6 +12,8 @@
  */
 #include "index/plan.h"
 
+#include <math.h>
+
 enum {
     SAMPLE = 128,      /* rows asked to estimate how many an `accept` lets pass */
     COUNT_WORDS = 128, /* of a bitmap, counted at a time */
@@ -139,6 +141,17 @@ static uint32_t walk_window(const annex_index *index, const annex_search_options
     return (uint32_t)MIN(MAX(effort + more, k), index->slots);
 }
 
+/* As many lists as hold so many passing rows as `effort` lists have rows without a filter. */
+static uint32_t lists_window(const struct plan *plan)
+{
+    double lists = plan->effort;
+    for (size_t n = plan->k / INDEX_CALIBRATED_K; n > 1 && !plan->options->effort; n /= 2) {
+        lists += plan->effort / 2.0;
+    }
+    lists = ceil(lists * plan->index->slots / (double)plan->passing);
+    return (uint32_t)MIN(lists, plan->index->ivf.n_lists);
+}
+
 void plan_make(annex_index *index, const annex_search_options *options, size_t k, struct plan *plan)
 {
     uint32_t effort = effort_for(index, options);
@@ -150,7 +163,12 @@ void plan_make(annex_index *index, const annex_search_options *options, size_t k
     plan->passing = count_passing(index, options);
     /* Dead rows have left the graph. */
     plan->filtered = options->accept || plan->passing < index->live;
-    if (index->header.family == ANNEX_GRAPH && plan->passing > 0) {
+    if (plan->passing == 0) {
+        return;
+    }
+    if (index->header.family == ANNEX_IVF) {
+        plan->window = lists_window(plan);
+    } else {
         plan->window = walk_window(index, options, effort, k);
         /* With a filter several walks may be needed, and to look whether they are costs one. */
         float walks = plan->filtered ? WALKS_WITH_FILTER : 1;

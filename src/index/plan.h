@@ -13,7 +13,7 @@ struct plan {
     const annex_search_options *options;
     size_t k;
     uint32_t effort;  /* ANNEX_EFFORT_EXACT: what follows is not set */
-    uint32_t window;  /* of a walk, in rows that pass; 0: scan */
+    uint32_t window;  /* of a walk, in rows that pass, or lists to look at; 0: scan */
     uint64_t passing; /* rows that pass the filters */
     bool filtered;    /* some do not */
 };

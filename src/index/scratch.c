@@ -122,6 +122,17 @@ annex_status scratch_push(annex_index *index, struct scratch *scratch, float ord
     return ANNEX_OK;
 }
 
+void scratch_keep_within(struct scratch *scratch, float limit)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < scratch->n_items; i++) {
+        if (scratch->items[i].order <= limit) {
+            scratch->items[kept++] = scratch->items[i];
+        }
+    }
+    scratch->n_items = kept;
+}
+
 /* ---- ending early ----------------------------------------------------------------------------*/
 
 uint64_t scratch_room(const struct scratch *scratch)

@@ -50,20 +50,6 @@ static annex_status check_options(const annex_search_options *options, annex_err
     return ANNEX_OK;
 }
 
-/* As many as hold so many passing rows as there are rows without a filter. */
-static uint32_t choose_lists(const struct plan *plan)
-{
-    if (plan->effort == ANNEX_EFFORT_EXACT || plan->passing == 0 || plan->options->after) {
-        return 0;
-    }
-    double lists = plan->effort;
-    for (size_t n = plan->k / INDEX_CALIBRATED_K; n > 1 && !plan->options->effort; n /= 2) {
-        lists += plan->effort / 2.0;
-    }
-    lists = ceil(lists * plan->index->slots / (double)plan->passing);
-    return (uint32_t)MIN(lists, plan->index->ivf.n_lists);
-}
-
 /* ---- one query -------------------------------------------------------------------------------*/
 
 enum { WALK_POLL_ROWS = 1 << 14 };
@@ -321,9 +307,6 @@ annex_status annex_index_search(const annex_index *index, const void *queries, s
     struct search_job job = {
         .queries = queries, .k = k, .hits = hits, .found = found, .caller = pthread_self()};
     plan_make(self, options, MIN(k, index->live), &job.plan);
-    if (index->header.family == ANNEX_IVF) {
-        job.plan.window = choose_lists(&job.plan);
-    }
     annex_status status = search_locked(&job, n_queries, error);
     pthread_rwlock_unlock(&self->lock);
     if (status) {
@@ -349,7 +332,6 @@ static annex_status within_items(annex_index *index, struct scratch *scratch, co
         struct plan plan = {.index = index, .options = options};
         uint32_t window = MIN(options->effort, index->slots);
         TRY(scratch_reserve_pool(index, scratch, window, error));
-        scratch->walk.reach = 0;
         TRY(walk_graph(scratch, window, error));
         TRY(collect(&plan, scratch, SIZE_MAX, error));
     } else if (index->header.family == ANNEX_IVF) {

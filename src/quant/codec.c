@@ -149,6 +149,16 @@ bool codec_allows(annex_metric metric, annex_codes codes)
     return codes != ANNEX_CODES_Q4 || metric != ANNEX_L1;
 }
 
+annex_status codec_check_codes(annex_metric metric, annex_codes codes, annex_error *error)
+{
+    if (codes == ANNEX_CODES_AUTO || codec_allows(metric, codes)) {
+        return ANNEX_OK;
+    }
+    return error_set(error, ANNEX_INVALID, "the codes %s are not for the metric %s; use %s",
+                     annex_codes_name(codes), annex_metric_name(metric),
+                     codec_is_bits(metric) ? "bits" : "q8");
+}
+
 static uint32_t code_bytes_of(annex_codes codes, uint32_t dimension)
 {
     switch (codes) {

@@ -132,6 +132,8 @@ void codec_survey_free(const annex_env *env, uint32_t dimension, struct codec_su
 
 /* Whether rows can be so coded. Vectors: any code but bits, and q4 not under l1. */
 bool codec_allows(annex_metric metric, annex_codes codes);
+/* ANNEX_INVALID when they are not "auto" and not allowed. */
+annex_status codec_check_codes(annex_metric metric, annex_codes codes, annex_error *error);
 /*
  * Decides scale, center and padding for the metric, codes, rotation and seed of `wanted` (rotated
  * only where that is possible). `center` ([dimension]) is filled and kept by the codec.
