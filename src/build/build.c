@@ -304,6 +304,7 @@ static struct image describe_image(struct builder *builder)
     image.header = (struct segment_header){
         .slots = builder->n,
         .skipped = builder->skipped,
+        .fitted = builder->n,
         .dimension = options->dimension,
         .code_bytes = builder->codec.code_bytes,
         .metric = options->metric,

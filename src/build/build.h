@@ -10,7 +10,7 @@
  *   ivf.c        or lists: kmeans.c finds centroids, measure_lists.c measures recall
  *   calibrate.c  measure recall with the rows held back, before they are linked themselves
  *   emit.c       write the image (pass 3, when vectors are stored)
- *   thaw.c, change.c, save.c   changes of an open index
+ *   thaw.c, change.c, refit.c, save.c   changes of an open index
  *
  * Invariant: nothing here depends on the number of threads, on time or on addresses. Parallel steps
  * write to places that belong to one row.

@@ -266,6 +266,9 @@ static annex_status change(annex_index *index, const annex_batch *batch, bool re
 cleanup:
     pthread_rwlock_unlock(&index->lock);
     memory_free(&index->env, unit, index->codec.dimension, 2 * sizeof *unit);
+    if (!status && add) {
+        refit_grown(index);
+    }
     return status;
 }
 

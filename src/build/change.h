@@ -1,5 +1,6 @@
 /*
- * change.h - the memory of an index that is changed: between thaw.c, change.c, mend.c and save.c.
+ * change.h - the memory of an index that is changed: between thaw.c, change.c, mend.c, refit.c and
+ * save.c.
  *
  * The first change copies all arrays out of the image (thaw); from then on the index points into a
  * `struct owned`, which is replaced by a larger one when it is full.
@@ -25,6 +26,7 @@ struct owned {
     uint64_t hash_size;    /* power of two, >= 2 x capacity */
     uint64_t *dead;        /* bitmap [capacity] */
     float *center;         /* [dimension] */
+    uint64_t refit_at;     /* slots at which the fit of the codes is looked at again */
     /* Graphs only: */
     uint32_t *neighbours; /* [capacity x degree] */
     uint32_t *same;       /* [capacity] rings */
@@ -50,6 +52,11 @@ struct owned {
  * the index is as before. The caller holds the lock for writing.
  */
 annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error);
+/* A copy of all arrays; those of a graph are checked. */
+annex_status thaw_copy(annex_index *index, uint32_t capacity, uint64_t key_capacity,
+                       struct owned **owned, annex_error *error);
+/* The index becomes `next`, of which `owned` is the copy. The caller holds the lock for writing. */
+void thaw_replace(annex_index *index, const annex_index *next, struct owned *owned);
 /* Enters a slot into the key hash. */
 void thaw_hash(struct owned *owned, struct key_view key, uint32_t slot);
 
@@ -64,6 +71,13 @@ void lists_insert(annex_index *index, uint32_t slot, float lost);
 annex_status lists_save_order(const annex_index *index, uint32_t *old, uint32_t n,
                               struct ivf_list *lists, annex_error *error);
 void lists_save_blocks(const annex_index *index, const uint32_t *old, uint32_t n, uint8_t *blocks);
+
+/* ---- refit.c ---------------------------------------------------------------------------------*/
+
+/* Builds a changed index anew when its codes do not fit its rows. The caller holds no lock. */
+annex_status refit(annex_index *index, annex_error *error);
+/* The same after a change, if the index has doubled; a failure leaves it as it is. */
+void refit_grown(annex_index *index);
 
 /* ---- mend.c: the graph -----------------------------------------------------------------------*/
 

@@ -385,7 +385,7 @@ annex_status mend_start(annex_index *index, struct owned *owned, annex_error *er
         paths_spread(&owned->paths, owned->entries[i], queue);
     }
     for (uint32_t slot = 0; slot < n; slot++) {
-        if (!bitmap_get(met, slot)) {
+        if (!bitmap_get(met, slot) && index_is_live(index, slot)) {
             find_ring(owned, &index->graph, slot, met, queue);
         }
     }

@@ -1,9 +1,9 @@
 /*
  * save.c - annex_index_save: writes a changed index as a fresh image, without its deleted rows.
  *
- * The sweep (mend.c) comes first: then no edge leads to a row that is left out. Live slots move
- * together, keeping their order; a deleted row that stood for living twins hands its place in the
- * graph to one of them.
+ * The sweep (mend.c) comes first: then no edge leads to a row that is left out. Codes that do not
+ * fit are renewed (refit.c). Live slots move together, keeping their order; a deleted row that
+ * stood for living twins hands its place in the graph to one of them.
  */
 #include <stdlib.h>
 
@@ -367,6 +367,9 @@ annex_status annex_index_save(annex_index *index, const char *path, annex_error 
         index_begin_write(index);
         mend_some(index);
         pthread_rwlock_unlock(&index->lock);
+    }
+    if (index->owned) {
+        TRY(refit(index, error));
     }
     index_begin_read(index);
     annex_status status = save_locked(&save, path, error);

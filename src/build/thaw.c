@@ -92,10 +92,10 @@ static annex_status copy_rows(const annex_index *index, struct owned *owned, ann
     return ANNEX_OK;
 }
 
-static annex_status copy_keys(const annex_index *index, struct owned *owned, uint64_t key_bytes,
+static annex_status copy_keys(const annex_index *index, struct owned *owned, uint64_t key_capacity,
                               annex_error *error)
 {
-    owned->key_capacity = index->n_key_bytes + key_bytes;
+    owned->key_capacity = key_capacity;
     TRY(memory_new(&index->env, owned->key_capacity, 1, &owned->key_bytes, error));
     if (index->n_key_bytes) {
         memcpy(owned->key_bytes, index->key_bytes, index->n_key_bytes);
@@ -169,6 +169,9 @@ static annex_status copy_paths(annex_index *index, struct owned *owned, annex_er
     owned->paths.slots = n;
     owned->sweep_at = older ? older->sweep_at : 0;
     owned->sweep_left = older ? older->sweep_left : 0;
+    if (!older && index->dead) { /* a graph of the living rows: see refit.c */
+        memcpy(owned->gone, index->dead, words * sizeof *owned->gone);
+    }
     return older ? ANNEX_OK : mend_start(index, owned, error);
 }
 
@@ -222,26 +225,15 @@ static void install(annex_index *index, struct owned *owned)
     index->dead = owned->dead;
 }
 
-annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error)
+annex_status thaw_copy(annex_index *index, uint32_t capacity, uint64_t key_capacity,
+                       struct owned **out, annex_error *error)
 {
-    struct owned *owned = index->owned;
-    uint64_t wanted = (uint64_t)index->slots + more;
-    if (wanted > ANNEX_MAX_ROWS) {
-        return error_set(error, ANNEX_FULL,
-                         "the index would have %" PRIu64
-                         " rows, and an index file holds at most %u",
-                         wanted, ANNEX_MAX_ROWS);
-    }
-    if (owned && wanted <= owned->capacity &&
-        index->n_key_bytes + key_bytes <= owned->key_capacity) {
-        return ANNEX_OK;
-    }
+    struct owned *owned;
     TRY(memory_new(&index->env, 1, sizeof *owned, &owned, error));
-    /* A quarter more, so that single rows do not copy everything each time. */
-    owned->capacity = (uint32_t)MIN(wanted + wanted / 4 + 64, ANNEX_MAX_ROWS);
+    owned->capacity = capacity;
     annex_status status = copy_rows(index, owned, error);
     if (!status) {
-        status = copy_keys(index, owned, key_bytes + index->n_key_bytes / 4, error);
+        status = copy_keys(index, owned, key_capacity, error);
     }
     if (!status && index->header.family == ANNEX_GRAPH) {
         status = copy_graph(index, owned, error);
@@ -253,6 +245,42 @@ annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_e
         owned_free(index, owned);
         return status;
     }
+    *out = owned;
+    return ANNEX_OK;
+}
+
+annex_status thaw(annex_index *index, uint32_t more, uint64_t key_bytes, annex_error *error)
+{
+    struct owned *owned = index->owned;
+    uint64_t wanted = (uint64_t)index->slots + more, keys = index->n_key_bytes + key_bytes;
+    if (wanted > ANNEX_MAX_ROWS) {
+        return error_set(error, ANNEX_FULL,
+                         "the index would have %" PRIu64
+                         " rows, and an index file holds at most %u",
+                         wanted, ANNEX_MAX_ROWS);
+    }
+    if (owned && wanted <= owned->capacity && keys <= owned->key_capacity) {
+        return ANNEX_OK;
+    }
+    /* A quarter more, so that single rows do not copy everything each time. */
+    uint32_t capacity = (uint32_t)MIN(wanted + wanted / 4 + 64, ANNEX_MAX_ROWS);
+    uint64_t refit_at = owned ? owned->refit_at : 0;
+    TRY(thaw_copy(index, capacity, keys + index->n_key_bytes / 4, &owned, error));
+    owned->refit_at = refit_at;
+    index->header.fitted = index->header.fitted ? index->header.fitted : index->slots;
     install(index, owned);
     return ANNEX_OK;
+}
+
+void thaw_replace(annex_index *index, const annex_index *next, struct owned *owned)
+{
+    install(index, owned);
+    index->codec = next->codec;
+    index->codec.center = owned->center;
+    index->header = next->header;
+    memcpy(index->recall, next->recall, sizeof index->recall);
+    index->n_recall = next->n_recall;
+    index->graph.n_entries = next->graph.n_entries;
+    owned->linker.graph = &index->graph;
+    owned->linker.row.codec = owned->linker.candidate.codec = &index->codec;
 }

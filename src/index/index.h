@@ -123,7 +123,8 @@ struct scratch {
     struct scratch *next;
     struct walk walk;
     struct query query;
-    void *query_memory;
+    void *query_memory; /* [query_bytes] */
+    size_t query_bytes;
     struct ivf_scratch ivf;
     struct ranked *items; /* [items_capacity] */
     size_t n_items, items_capacity;
@@ -142,7 +143,7 @@ struct scratch {
 
 enum { RANK_BLOCK = 64 };
 
-/* For a search with these options. */
+/* For a search with these options, which holds `lock`. */
 annex_status scratch_take(annex_index *index, const annex_search_options *options,
                           struct scratch **scratch, annex_error *error);
 void scratch_return(annex_index *index, struct scratch *scratch);

@@ -9,7 +9,7 @@ static void scratch_free(annex_index *index, struct scratch *scratch)
     const annex_env *env = &index->env;
     walk_free(env, &scratch->walk);
     ivf_scratch_free(index, &scratch->ivf);
-    memory_free(env, scratch->query_memory, 1, codec_query_bytes(&index->codec));
+    memory_free(env, scratch->query_memory, 1, scratch->query_bytes);
     memory_free(env, scratch->items, scratch->items_capacity, sizeof *scratch->items);
     memory_free(env, scratch->heap, scratch->heap_capacity, sizeof *scratch->heap);
     memory_free(env, scratch->vectors, RANK_BLOCK, codec_vector_bytes(&index->codec));
@@ -22,8 +22,8 @@ static annex_status scratch_new(annex_index *index, struct scratch **out, annex_
     struct scratch *scratch;
     TRY(memory_new(env, 1, sizeof *scratch, &scratch, error));
     annex_status status;
-    TRY_CLEANUP(
-        memory_new(env, 1, codec_query_bytes(&index->codec), &scratch->query_memory, error));
+    scratch->query_bytes = codec_query_bytes(&index->codec);
+    TRY_CLEANUP(memory_new(env, 1, scratch->query_bytes, &scratch->query_memory, error));
     TRY_CLEANUP(
         memory_new(env, RANK_BLOCK, codec_vector_bytes(&index->codec), &scratch->vectors, error));
     codec_query_init(&index->codec, &scratch->query, scratch->query_memory);
@@ -45,6 +45,10 @@ annex_status scratch_take(annex_index *index, const annex_search_options *option
         index->scratch = (*scratch)->next;
     }
     pthread_mutex_unlock(&index->scratch_lock);
+    if (*scratch && (*scratch)->query_bytes != codec_query_bytes(&index->codec)) {
+        scratch_free(index, *scratch); /* of codes that were replaced meanwhile */
+        *scratch = NULL;
+    }
     if (!*scratch) {
         status = scratch_new(index, scratch, error);
     }

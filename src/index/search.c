@@ -362,13 +362,17 @@ annex_status annex_index_within(const annex_index *index, const void *query, dou
     if (options->stats) {
         *options->stats = (annex_search_stats){0};
     }
-    bool negative = distance < 0 && index->codec.metric != ANNEX_IP;
     annex_index *self = (annex_index *)(uintptr_t)index;
-    struct scratch *scratch;
-    TRY(scratch_take(self, options, &scratch, error));
-    scratch->reports = true;
+    struct scratch *scratch = NULL;
     index_begin_read(self);
-    annex_status status = within_items(self, scratch, query, distance, options, error);
+    bool negative = distance < 0 && index->codec.metric != ANNEX_IP;
+    annex_status status = scratch_take(self, options, &scratch, error);
+    if (status) {
+        pthread_rwlock_unlock(&self->lock);
+        return status;
+    }
+    scratch->reports = true;
+    status = within_items(self, scratch, query, distance, options, error);
     if (!status && !negative && scratch->n_items) {
         status = memory_new_raw(&index->env, scratch->n_items, sizeof **hits, hits, error);
     }

@@ -132,6 +132,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .default_effort = disk->default_effort,
         .alpha = disk->alpha,
         .reach = {disk->reach[0], disk->reach[1]},
+        .fitted = disk->fitted,
         .max_norm = disk->max_norm,
         .fixed_scale = disk->fixed_scale,
         .rotated = disk->rotated,

@@ -84,6 +84,7 @@ struct segment_header {
     uint32_t rotated;  /* vectors are rotated before they are coded, by `seed` */
     uint32_t raw_code; /* stored vectors are f16 or bf16 (enum segment_code); 0: f32 or bits */
     float reach[2];    /* when walks stop: see index_reach; 0: by their window only */
+    uint64_t fitted;   /* rows that codes were fitted to and recall was measured with; 0: slots */
     uint64_t seed;
     uint64_t content[2]; /* hash over the other header fields and every section's checksums */
 };
