@@ -112,24 +112,25 @@ uint32_t walk_absorb(const struct graph *graph, const struct query *query, struc
     return lowest;
 }
 
+/* Appends the unvisited neighbours of `id` to ids[n]. */
 static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id, uint32_t *ids,
                        uint32_t n)
 {
+    /* The list ends at GRAPH_END, or at damage. */
     const uint32_t *row = graph_neighbours(graph, id);
-    for (uint32_t i = 0; i < graph->degree; i++) {
-        uint32_t neighbour = row[i];
-        if (neighbour >= graph->slots) {
-            break; /* GRAPH_END, or damage */
-        }
-        n = visit(walk, neighbour, ids, n);
+    uint32_t fresh = graph->codec->kernels->bits_mark(row, graph->degree, graph->slots,
+                                                      walk->visited, ids + n);
+    for (uint32_t i = 0; i < fresh; i++) {
+        walk->touched[MIN(walk->n_touched + i, walk->touched_capacity)] = ids[n + i];
     }
-    return n;
+    walk->n_touched += fresh;
+    return n + fresh;
 }
 
 void graph_walk(const struct graph *graph, const struct query *query, uint32_t window,
                 struct walk *walk)
 {
-    uint32_t ids[EXPAND * GRAPH_MAX_DEGREE + 1];
+    uint32_t ids[EXPAND * GRAPH_MAX_DEGREE + KERNEL_MARK_ROOM];
     assert(graph->n_entries <= GRAPH_MAX_ENTRIES && window <= walk->capacity);
     walk->size = walk->n_expanded = 0;
     uint32_t n = 0;

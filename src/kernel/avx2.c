@@ -309,6 +309,7 @@ const struct kernels kernels_avx2 = {
     .f32_hadamard = avx2_f32_hadamard,
     .f32_flip = avx2_f32_flip,
     .u64_merge = ref_u64_merge,
+    .bits_mark = ref_bits_mark,
 };
 
 #endif

@@ -245,6 +245,18 @@ ROWS_INLINE uint32_t count_below(const uint64_t *from, uint32_t n, uint64_t item
     return below + (uint32_t)__builtin_popcount(_mm512_mask_cmplt_epu64_mask(tail, last, wanted));
 }
 
+/* The same of numbers in ascending order: by halves, without a branch, then by one vector. */
+ROWS_INLINE uint32_t count_below_sorted(const uint64_t *from, uint32_t n, uint64_t item)
+{
+    const uint64_t *first = from;
+    while (n > 8) {
+        uint32_t half = n / 2;
+        first += half & -(uint32_t)(first[half - 1] < item);
+        n -= half;
+    }
+    return (uint32_t)(first - from) + count_below(first, n, item);
+}
+
 /* Moves from[0..n) up by `up` places; the ranges may overlap. */
 ROWS_INLINE void move_up(uint64_t *from, uint32_t n, uint32_t up)
 {
@@ -260,22 +272,44 @@ uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint
 {
     enum { MOST = 64 };
     uint64_t ordered[MOST];
+    uint32_t below[MOST];
     if (n > MOST) {
         return ref_u64_merge(sorted, size, items, n);
     }
     for (uint32_t i = 0; i < n; i++) {
         ordered[count_below(items, n, items[i])] = items[i];
     }
-    uint32_t place = size + n, end = size;
-    while (n > 0) {
-        uint64_t item = ordered[--n];
-        uint32_t below = count_below(sorted, end, item);
-        move_up(sorted + below, end - below, n + 1);
-        place = below + n;
-        sorted[place] = item;
-        end = below;
+    for (uint32_t i = 0; i < n; i++) {
+        below[i] = count_below_sorted(sorted, size, ordered[i]);
     }
-    return place;
+    for (uint32_t i = n, end = size; i-- > 0; end = below[i]) {
+        move_up(sorted + below[i], end - below[i], i + 1);
+        sorted[below[i] + i] = ordered[i];
+    }
+    return n ? below[0] : size;
+}
+
+/* Most have been marked: those are sorted out 16 at a time, and the rest marked one by one. */
+uint32_t avx512_bits_mark(const uint32_t *ids, uint32_t n, uint32_t limit, uint64_t *marks,
+                          uint32_t *fresh)
+{
+    const __m512i limits = _mm512_set1_epi32((int)limit), one = _mm512_set1_epi32(1);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i += 16) {
+        __mmask16 there = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
+        __m512i v = _mm512_maskz_loadu_epi32(there, ids + i);
+        __mmask16 within = _mm512_mask_cmplt_epu32_mask(there, v, limits);
+        within &= (__mmask16)~(within + 1); /* up to the first that is not */
+        __m512i words = _mm512_mask_i32gather_epi32(v, within, _mm512_srli_epi32(v, 5), marks, 4);
+        __mmask16 new_ones = _mm512_mask_testn_epi32_mask(
+            within, words, _mm512_sllv_epi32(one, _mm512_and_si512(v, _mm512_set1_epi32(31))));
+        _mm512_storeu_si512(fresh + kept, _mm512_maskz_compress_epi32(new_ones, v));
+        kept += (uint32_t)__builtin_popcount(new_ones);
+        if (within != 0xffff) {
+            break;
+        }
+    }
+    return ref_bits_mark(fresh, kept, limit, marks, fresh);
 }
 
 TARGET_END
@@ -302,6 +336,7 @@ const struct kernels kernels_avx512 = {
     .f32_hadamard = avx512_f32_hadamard,
     .f32_flip = avx512_f32_flip,
     .u64_merge = avx512_u64_merge,
+    .bits_mark = avx512_bits_mark,
 };
 
 #endif

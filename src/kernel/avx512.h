@@ -28,6 +28,8 @@ void avx512_lut16_sum(const uint8_t *lut, const uint8_t *blocks, size_t groups,
 void avx512_f32_hadamard(float *x, size_t n, float scale);
 void avx512_f32_flip(float *x, const uint32_t *words, size_t n);
 uint32_t avx512_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
+uint32_t avx512_bits_mark(const uint32_t *ids, uint32_t n, uint32_t limit, uint64_t *marks,
+                          uint32_t *fresh);
 
 TARGET_BEGIN(AVX512_PLAIN)
 

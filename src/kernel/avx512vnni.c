@@ -98,6 +98,7 @@ const struct kernels kernels_avx512vnni = {
     .f32_hadamard = avx512_f32_hadamard,
     .f32_flip = avx512_f32_flip,
     .u64_merge = avx512_u64_merge,
+    .bits_mark = avx512_bits_mark,
 };
 
 #endif

@@ -24,6 +24,7 @@
 #define KERNEL_Q4_MULTIPLE 64  /* q4 rows: blocks of this many bytes, twice as many elements */
 #define KERNEL_BITS_MULTIPLE 8 /* bit rows are padded to this many bytes */
 #define KERNEL_LUT_ROWS 32     /* rows of a block that lut16_sum scores at once */
+#define KERNEL_MARK_ROOM 16    /* what bits_mark may write behind its answer */
 #define KERNEL_LUT_GROUPS 256  /* groups of one call: sums of bytes stay below 2^16 */
 
 struct kernels {
@@ -89,6 +90,13 @@ struct kernels {
      * more. Returns the lowest position that changed, or size + n when n is 0. May reorder items.
      */
     uint32_t (*u64_merge)(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
+    /*
+     * Sets bit id of marks for each id of ids[0..n) up to the first that is not below limit, and
+     * copies those that were not set to fresh, which has room for n + KERNEL_MARK_ROOM; returns how
+     * many.
+     */
+    uint32_t (*bits_mark)(const uint32_t *ids, uint32_t n, uint32_t limit, uint64_t *marks,
+                          uint32_t *fresh);
 };
 
 /* The table for this machine: the best it can run, or the one that ANNEX_CPU names. */
@@ -102,6 +110,8 @@ uint32_t ref_q8_pick(const int32_t *dots, const float *scales, const float *bias
 void ref_f32_hadamard(float *x, size_t n, float scale);
 void ref_f32_flip(float *x, const uint32_t *words, size_t n);
 uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_t n);
+uint32_t ref_bits_mark(const uint32_t *ids, uint32_t n, uint32_t limit, uint64_t *marks,
+                       uint32_t *fresh);
 float ref_f16_dot(const float *a, const uint16_t *b, size_t n);
 float ref_f16_l2(const float *a, const uint16_t *b, size_t n);
 float ref_f16_l1(const float *a, const uint16_t *b, size_t n);

@@ -203,6 +203,7 @@ const struct kernels kernels_neon = {
     .f32_hadamard = ref_f32_hadamard,
     .f32_flip = ref_f32_flip,
     .u64_merge = ref_u64_merge,
+    .bits_mark = ref_bits_mark,
 };
 
 #endif

@@ -190,6 +190,20 @@ uint32_t ref_u64_merge(uint64_t *sorted, uint32_t size, uint64_t *items, uint32_
     return out;
 }
 
+/* No predictor can tell which are new: the stores are made in any case, only the count depends. */
+uint32_t ref_bits_mark(const uint32_t *ids, uint32_t n, uint32_t limit, uint64_t *marks,
+                       uint32_t *fresh)
+{
+    uint32_t n_fresh = 0;
+    for (uint32_t i = 0; i < n && ids[i] < limit; i++) {
+        uint64_t *word = &marks[ids[i] / 64];
+        fresh[n_fresh] = ids[i];
+        n_fresh += !(*word >> (ids[i] % 64) & 1);
+        *word |= UINT64_C(1) << (ids[i] % 64);
+    }
+    return n_fresh;
+}
+
 const struct kernels kernels_ref = {
     .name = "ref",
     .f32_dot = ref_f32_dot,
@@ -212,4 +226,5 @@ const struct kernels kernels_ref = {
     .f32_hadamard = ref_f32_hadamard,
     .f32_flip = ref_f32_flip,
     .u64_merge = ref_u64_merge,
+    .bits_mark = ref_bits_mark,
 };

@@ -415,6 +415,45 @@ static void u64_merge__every_size__same_as_sorting_everything(void **state)
     fence_destroy(&fence);
 }
 
+/* Lists with an end in them, with ids that come twice, of ids that are marked or not. */
+static void bits_mark__any_list__same_as_ref(void **state)
+{
+    (void)state;
+    enum { MOST = 130, LIMIT = 500, WORDS = LIMIT / 64 + 1 };
+    struct fence f_ids = fence_create(MOST * sizeof(uint32_t));
+    struct fence f_marks = fence_create(WORDS * sizeof(uint64_t));
+    struct fence f_fresh = fence_create((MOST + KERNEL_MARK_ROOM) * sizeof(uint32_t));
+    uint64_t *marks = (uint64_t *)(void *)(f_marks.end - WORDS * sizeof(uint64_t));
+    uint64_t before[WORDS], want_marks[WORDS];
+    uint32_t want[MOST + KERNEL_MARK_ROOM];
+    random_state = 13;
+    for (int round = 0; round < 4000; round++) {
+        uint32_t n = (uint32_t)(random_u64() % MOST);
+        uint32_t *ids = (uint32_t *)(void *)f_ids.end - n;
+        uint32_t ends = round % 3 ? MOST : 20; /* one id in so many is not below the limit */
+        for (uint32_t i = 0; i < n; i++) {
+            bool end = random_u64() % ends == 0;
+            ids[i] = end ? UINT32_MAX - (uint32_t)i : (uint32_t)(random_u64() % LIMIT);
+        }
+        for (size_t w = 0; w < WORDS; w++) {
+            before[w] = random_u64() & (round % 2 ? random_u64() : UINT64_MAX);
+        }
+        memcpy(want_marks, before, sizeof before);
+        uint32_t n_want = kernels_ref.bits_mark(ids, n, LIMIT, want_marks, want);
+        const struct kernels *k;
+        for (size_t t = 0; (k = kernel_available(t)); t++) {
+            uint32_t *fresh = (uint32_t *)(void *)f_fresh.end - (n + KERNEL_MARK_ROOM);
+            memcpy(marks, before, sizeof before);
+            assert_int_equal(k->bits_mark(ids, n, LIMIT, marks, fresh), n_want);
+            assert_memory_equal(fresh, want, n_want * sizeof *want);
+            assert_memory_equal(marks, want_marks, sizeof before);
+        }
+    }
+    fence_destroy(&f_ids);
+    fence_destroy(&f_marks);
+    fence_destroy(&f_fresh);
+}
+
 static void lut16_sum__every_number_of_groups__same_as_ref(void **state)
 {
     (void)state;
@@ -472,7 +511,7 @@ static void kernel_available__in_order__starts_with_ref_and_names_differ(void **
     for (size_t i = 0; (a = kernel_available(i)); i++) {
         assert_true(a->name && a->f32_dot && a->f32_l2 && a->f32_l1 && a->q8_dot && a->q8_tile &&
                     a->q8_pick && a->q8_l1 && a->bits_xor && a->bits_and && a->lut16_sum &&
-                    a->f32_hadamard && a->f32_flip && a->u64_merge);
+                    a->f32_hadamard && a->f32_flip && a->u64_merge && a->bits_mark);
         for (size_t j = 0; j < i; j++) {
             b = kernel_available(j);
             assert_string_not_equal(a->name, b->name);
@@ -517,6 +556,7 @@ int main(void)
         cmocka_unit_test(bits_and__every_width_and_stride__same_as_ref),
         cmocka_unit_test(rows__extreme_bytes_at_the_largest_width__exact_sums),
         cmocka_unit_test(u64_merge__every_size__same_as_sorting_everything),
+        cmocka_unit_test(bits_mark__any_list__same_as_ref),
         cmocka_unit_test(lut16_sum__every_number_of_groups__same_as_ref),
         cmocka_unit_test(lut16_sum__most_groups_and_largest_bytes__exact_sums),
         cmocka_unit_test(kernel_available__in_order__starts_with_ref_and_names_differ),
