@@ -118,8 +118,8 @@ static uint32_t gather(const struct graph *graph, struct walk *walk, uint32_t id
 {
     /* The list ends at GRAPH_END, or at damage. */
     const uint32_t *row = graph_neighbours(graph, id);
-    uint32_t fresh = graph->codec->kernels->bits_mark(row, graph->degree, graph->slots,
-                                                      walk->visited, ids + n);
+    uint32_t fresh =
+        graph->codec->kernels->bits_mark(row, graph->degree, graph->slots, walk->visited, ids + n);
     for (uint32_t i = 0; i < fresh; i++) {
         walk->touched[MIN(walk->n_touched + i, walk->touched_capacity)] = ids[n + i];
     }

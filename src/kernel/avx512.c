@@ -299,7 +299,7 @@ uint32_t avx512_bits_mark(const uint32_t *ids, uint32_t n, uint32_t limit, uint6
         __mmask16 there = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
         __m512i v = _mm512_maskz_loadu_epi32(there, ids + i);
         __mmask16 within = _mm512_mask_cmplt_epu32_mask(there, v, limits);
-        within &= (__mmask16)~(within + 1); /* up to the first that is not */
+        within &= (__mmask16) ~(within + 1); /* up to the first that is not */
         __m512i words = _mm512_mask_i32gather_epi32(v, within, _mm512_srli_epi32(v, 5), marks, 4);
         __mmask16 new_ones = _mm512_mask_testn_epi32_mask(
             within, words, _mm512_sllv_epi32(one, _mm512_and_si512(v, _mm512_set1_epi32(31))));
