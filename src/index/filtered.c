@@ -14,7 +14,8 @@
  *
  * Invariants
  *   1. A walk by two hops that has cost as much as the scan is given up: it costs twice at most.
- *   2. A row with duplicates passes when one of them does; search.c asks for each.
+ *   2. Walks that an answer is taken from end as those without a filter do, by reach and window.
+ *   3. A row with duplicates passes when one of them does; search.c asks for each.
  * Does not: rerank, scan, keep anything from one query to the next.
  */
 #include <math.h>
@@ -34,6 +35,8 @@ enum {
 #define COMMON 0.4f
 /* Of the passing rows that a walk should find: with fewer it was too narrow. */
 #define FULL 0.7f
+/* The same of a walk that no reach ends: hard queries need a wider window than others. */
+#define PROBE_FULL 2
 
 struct filtered {
     const struct plan *plan;
@@ -114,11 +117,29 @@ static uint32_t reach(const struct filtered *self, uint32_t id, uint32_t *ids, u
     return n;
 }
 
+/*
+ * Lets the next walk end by its reach, as a search without a filter does: of 1 / share times as
+ * many rows. It keeps the nearest `wanted` in any case. Returns its window.
+ */
+static uint32_t set_reach(const struct filtered *self, float share, float window, float wanted)
+{
+    const struct plan *plan = self->plan;
+    struct walk *walk = self->walk;
+    float slots = (float)self->index->slots;
+    walk->reach = index_reach(self->index->header.reach, plan->effort);
+    walk->near = (uint32_t)MIN(INDEX_CALIBRATED_K / share, slots);
+    walk->least = (uint32_t)MIN((float)plan->k / share, slots);
+    walk->wanted = (uint32_t)MIN(MAX(window, wanted), slots);
+    return index_window(walk->reach, (uint32_t)MIN(window, slots));
+}
+
 /* The nearest row of the pool not expanded yet among the first `window`; false when there is none.
  */
-static bool next_row(struct walk *walk, uint32_t window, uint32_t *cursor, uint32_t *id)
+static bool next_row(struct filtered *self, uint32_t window, uint32_t *cursor, uint32_t *id)
 {
-    for (; *cursor < MIN(window, walk->size); (*cursor)++) {
+    struct walk *walk = self->walk;
+    walk_item bar = walk_bar(&self->scratch->query, walk, walk->least);
+    for (; *cursor < MIN(window, walk->size) && walk->pool[*cursor] < bar; (*cursor)++) {
         if (!(walk->pool[*cursor] & 1)) {
             walk->pool[*cursor] |= 1;
             *id = walk_id(walk->pool[*cursor]);
@@ -132,12 +153,13 @@ static bool next_row(struct walk *walk, uint32_t window, uint32_t *cursor, uint3
  * Goes on from the rows that a walk kept: those that pass, and through the nearest that do not.
  * False when it cost as much as `budget`.
  */
-static bool walk_two_hops(struct filtered *self, uint32_t window, float budget)
+static bool walk_two_hops(struct filtered *self, uint32_t steps, size_t wanted, float budget)
 {
     struct walk *walk = self->walk;
     uint32_t ids[2 * GRAPH_MAX_DEGREE], bridges[BRIDGES], n_bridges = 0, cursor = 0;
-    uint32_t kept = walk->size;
+    uint32_t kept = walk->size, window = set_reach(self, 1, (float)steps, (float)wanted);
     float cost = 0;
+    walk->capacity = MIN(MAX(window, walk->wanted), walk->room);
     walk->size = 0;
     for (uint32_t i = 0; i < kept; i++) {
         uint32_t id = walk_id(walk->pool[i]);
@@ -152,7 +174,7 @@ static bool walk_two_hops(struct filtered *self, uint32_t window, float budget)
         uint32_t id, lists;
         if (step < n_bridges) {
             id = bridges[step];
-        } else if (!next_row(walk, window, &cursor, &id)) {
+        } else if (!next_row(self, window, &cursor, &id)) {
             break;
         }
         uint32_t n = reach(self, id, ids, &lists), more = walk_room(walk, n);
@@ -164,6 +186,7 @@ static bool walk_two_hops(struct filtered *self, uint32_t window, float budget)
         cost += plan_step_cost(self->index, n, lists);
         walk->hops += lists;
     }
+    walk->reach = 0;
     walk_forget(walk);
     return cost < budget;
 }
@@ -175,27 +198,51 @@ static bool is_over(const struct filtered *self)
 
 /* ---- choice ----------------------------------------------------------------------------------*/
 
-/* Walks without regard to the filter; *passing: how many of the rows it kept pass. */
-static annex_status walk_plainly(struct filtered *self, float window, float kept, uint32_t *passing,
-                                 annex_error *error)
+/* How many of the rows that a walk kept pass. */
+static uint32_t count_kept(const struct filtered *self)
 {
     const annex_search_options *options = self->plan->options;
-    float slots = (float)self->index->slots;
-    uint32_t capacity = (uint32_t)MIN(MAX(window, kept), slots);
-    *passing = 0;
-    TRY(scratch_reserve_pool(self->index, self->scratch, capacity, error));
-    graph_walk(&self->index->graph, &self->scratch->query, (uint32_t)MIN(window, slots),
-               self->walk);
+    uint32_t n = 0;
     for (uint32_t i = 0; i < self->walk->size; i++) {
         uint32_t id = walk_id(self->walk->pool[i]);
-        *passing += options->accept ? filter_passes(self->index, options, id) : passes(self, id);
+        n += options->accept ? filter_passes(self->index, options, id) : passes(self, id);
     }
+    return n;
+}
+
+/* Walks a little way, to see how many rows pass near the query. */
+static annex_status probe(struct filtered *self, float window, float kept, uint32_t *passing,
+                          annex_error *error)
+{
+    float slots = (float)self->index->slots;
+    TRY(scratch_reserve_pool(self->index, self->scratch, (uint32_t)MIN(MAX(window, kept), slots),
+                             error));
+    graph_walk(&self->index->graph, &self->scratch->query, (uint32_t)MIN(window, slots),
+               self->walk);
+    *passing = count_kept(self);
     return ANNEX_OK;
 }
 
 /*
- * The walk without regard to the filter, wider as long as hardly any row passes and it costs little
- * beside the scan: the query may be in a small hole. *local: the share of rows that pass.
+ * Walks without regard to the filter, with the window and the reach of a search for 1 / share times
+ * as many rows; *passing: how many of those that it kept pass.
+ */
+static annex_status walk_plainly(struct filtered *self, float share, float kept, uint32_t *passing,
+                                 annex_error *error)
+{
+    uint32_t window = set_reach(self, share, (float)self->plan->window / share, kept);
+    window = MIN(window, self->index->slots);
+    TRY(scratch_reserve_pool(self->index, self->scratch, MAX(window, self->walk->wanted), error));
+    graph_walk(&self->index->graph, &self->scratch->query, window, self->walk);
+    self->walk->reach = 0;
+    *passing = count_kept(self);
+    return ANNEX_OK;
+}
+
+/*
+ * Looks where the query is: with a walk that may do if many rows pass, with a short one otherwise,
+ * wider as long as hardly any row passes and it costs little beside the scan: the query may be in a
+ * small hole. *local: the share of rows that pass.
  */
 static annex_status look_around(struct filtered *self, float share, float needed, float *local,
                                 bool *found, annex_error *error)
@@ -205,15 +252,20 @@ static annex_status look_around(struct filtered *self, float share, float needed
     bool common = share >= COMMON;
     float window = common ? (float)plan->window / share : PROBE;
     float kept = common ? needed / share : MIN(EXPECTED / share, MAX_PROBE_POOL);
-    for (;; window *= WIDER) {
-        uint32_t passing;
-        TRY(walk_plainly(self, window, kept, &passing, error));
+    float full = (float)plan->window * (common ? FULL : PROBE_FULL);
+    uint32_t passing;
+    TRY(common ? walk_plainly(self, share, kept, &passing, error)
+               : probe(self, window, kept, &passing, error));
+    for (;;) {
         *local = ((float)passing + 0.5f) / ((float)self->walk->size + 1);
-        *found = is_over(self) || window * *local >= (float)plan->window * FULL;
-        float wider = plan_walk_cost(plan, window * WIDER);
-        if (*found || *local * FAR >= share || wider * LITTLE > plan_scan_cost(plan)) {
+        *found = is_over(self) || window * *local >= full;
+        window *= WIDER;
+        bool dear = plan_walk_cost(plan, window) * LITTLE > plan_scan_cost(plan);
+        if (*found || *local * FAR >= share || dear) {
             return ANNEX_OK;
         }
+        full = (float)plan->window * PROBE_FULL;
+        TRY(probe(self, window, kept, &passing, error));
     }
 }
 
@@ -230,7 +282,7 @@ annex_status filtered_walk(const struct plan *plan, struct scratch *scratch, siz
     float share = (float)plan->passing / (float)plan->index->live, local;
     float needed = (float)MIN(wanted, plan->passing), scan = plan_scan_cost(plan);
     uint32_t most =
-        (uint32_t)MIN(MAX(MAX(plan->window, wanted), MAX_PROBE_POOL), plan->index->slots);
+        (uint32_t)MIN(MAX(MAX(2 * plan->window, wanted), MAX_PROBE_POOL), plan->index->slots);
     TRY(scratch_reserve_pool(self.index, scratch, most, error)); /* so that the pool stays */
     TRY(look_around(&self, share, needed, &local, found, error));
     if (*found || local * FAR < share) {
@@ -241,12 +293,11 @@ annex_status filtered_walk(const struct plan *plan, struct scratch *scratch, siz
     bool close = plan->options->accept || local >= COMMON;
     float hops = close ? INFINITY : plan_two_hop_cost(plan, steps, local);
     if (hops < MIN(widened, scan)) {
-        scratch->walk.capacity = (uint32_t)MIN(MAX(steps, wanted), most);
-        *found =
-            walk_two_hops(&self, steps, scan) && scratch->walk.size >= MIN(steps, plan->passing);
+        *found = walk_two_hops(&self, steps, wanted, scan) &&
+                 scratch->walk.size >= MIN(steps, plan->passing);
     } else if (widened < scan) {
         uint32_t passing;
-        TRY(walk_plainly(&self, (float)plan->window / local, needed / local, &passing, error));
+        TRY(walk_plainly(&self, local, needed / local, &passing, error));
         *found = (float)passing >= needed * FULL;
     }
     *found = *found || is_over(&self);

@@ -68,8 +68,7 @@ void walk_forget(struct walk *walk)
     walk->n_touched = 0;
 }
 
-/* The first item that is too far by walk->reach, if it is not among the first `least`. */
-static walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t least)
+walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t least)
 {
     if (walk->reach == 0 || walk->size < MAX(walk->near, least)) {
         return UINT64_MAX;

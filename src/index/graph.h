@@ -119,6 +119,8 @@ static inline uint32_t walk_room(struct walk *walk, uint32_t n)
 {
     return walk->scored + n < walk->check_at ? n : walk->check(walk->check_context, walk, n);
 }
+/* The first item that is too far by walk->reach, if it is not among the first `least`. */
+walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t least);
 /*
  * Scores ids[0..n), at most 2 * GRAPH_MAX_DEGREE, and keeps the good ones; returns the lowest
  * position of the pool that changed.

@@ -6,7 +6,7 @@
 #include "index/index.h"
 
 /* A walk by two hops looks no further once it has seen degree / PLAN_ENOUGH passing rows. */
-#define PLAN_ENOUGH 4
+#define PLAN_ENOUGH 3
 
 struct plan {
     annex_index *index;

@@ -79,6 +79,20 @@ void scratch_free_all(annex_index *index)
     }
 }
 
+/* What a larger pool takes over: counts, where walks end, and who is asked. */
+static void walk_carry_on(struct walk *walk, const struct walk *before)
+{
+    walk->hops = before->hops;
+    walk->scored = before->scored;
+    walk->reach = before->reach;
+    walk->near = before->near;
+    walk->least = before->least;
+    walk->wanted = before->wanted;
+    walk->check_at = before->check_at;
+    walk->check = before->check;
+    walk->check_context = before->check_context;
+}
+
 annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, uint32_t capacity,
                                   annex_error *error)
 {
@@ -86,11 +100,10 @@ annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, u
         scratch->walk.capacity = capacity;
         return ANNEX_OK;
     }
-    uint64_t hops = scratch->walk.hops, scored = scratch->walk.scored;
+    struct walk before = scratch->walk;
     walk_free(&index->env, &scratch->walk);
     TRY(walk_new(&index->env, index->slots, MAX(capacity, 256), 0, &scratch->walk, error));
-    scratch->walk.hops = hops;
-    scratch->walk.scored = scored;
+    walk_carry_on(&scratch->walk, &before);
     return ANNEX_OK;
 }
 
