@@ -13,6 +13,7 @@ enum {
     SEED_ROUNDS = 8,
     EDGES_PER_ROW = 3, /* room for reverse edges that are added together */
     STEPS = 64,        /* reports of a batch */
+    SINGLY = 64,       /* rows that are linked one by one */
     GRAIN = 16
 };
 
@@ -188,11 +189,11 @@ static uint32_t batch_end(uint32_t linked, uint32_t n, bool *seeded)
         return end;
     }
     uint32_t size = MAX(linked / MAX_BATCH_SHARE, 1);
-    if (linked >= GRAPH_MAX_ENTRIES && linked < SEED_FROM) {
+    if (linked >= SINGLY && linked < SEED_FROM) {
         size = MAX(size, linked / 4);
     }
     uint32_t limit = linked < SEED_FROM && n > SEED_FROM ? SEED_FROM : n;
-    return linked < GRAPH_MAX_ENTRIES ? linked + 1 : MIN(linked + size, limit);
+    return linked < SINGLY ? linked + 1 : MIN(linked + size, limit);
 }
 
 static int compare_rows(const void *a, const void *b)

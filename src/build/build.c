@@ -182,6 +182,7 @@ static annex_status build_link(struct builder *builder, annex_error *error)
                           .n_entries = builder->n_entries};
     uint32_t most = builder->n_linked - builder->n_held;
     TRY(link_rows(env, &graph, builder->neighbours, &options, builder->linked, 0, most, error));
+    TRY(build_add_entries(builder, &graph, most, error));
     TRY(build_calibrate(builder, &graph, error));
     TRY(link_rows(env, &graph, builder->neighbours, &options, builder->linked, most,
                   builder->n_linked, error));

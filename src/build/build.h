@@ -6,6 +6,7 @@
  *   encode.c     pass 2: code every row; find the true neighbours of the rows held back
  *   order.c      bring similar rows together; find rows with equal codes
  *   link.c       the graph
+ *   entries.c    more rows to start from, where walks miss clusters
  *   repair.c     make every row reachable
  *   ivf.c        or lists: kmeans.c finds centroids, measure_lists.c measures recall
  *   calibrate.c  measure recall with the rows held back, before they are linked themselves
@@ -114,6 +115,9 @@ annex_status build_ivf(struct builder *builder, annex_error *error);
 struct ivf build_lists(const struct builder *builder);
 annex_status build_calibrate_lists(struct builder *builder, annex_error *error);
 annex_status build_find_same(struct builder *builder, annex_error *error);
+/* More entries for a graph of linked[0..n_linked), if it is in clusters that walks miss. */
+annex_status build_add_entries(struct builder *builder, struct graph *graph, uint32_t n_linked,
+                               annex_error *error);
 annex_status build_calibrate(struct builder *builder, const struct graph *graph,
                              annex_error *error);
 

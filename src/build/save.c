@@ -55,11 +55,11 @@ static uint32_t twin(const annex_index *index, uint32_t slot)
 static bool has_place(const annex_index *index, uint32_t slot)
 {
     const uint32_t *row = index->graph.neighbours + (size_t)slot * index->header.degree;
-    bool entry = false;
-    for (uint32_t i = 0; i < index->graph.n_entries; i++) {
-        entry = entry || index->graph.entries[i] == slot;
+    bool has = row[0] < index->slots;
+    for (uint32_t i = 0; i < index->graph.n_entries && !has; i++) {
+        has = index->graph.entries[i] == slot;
     }
-    return entry || row[0] < index->slots;
+    return has;
 }
 
 /*

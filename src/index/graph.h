@@ -21,7 +21,7 @@
 
 #define GRAPH_END 0xffffffffu
 #define GRAPH_MAX_DEGREE 128
-#define GRAPH_MAX_ENTRIES 64
+#define GRAPH_MAX_ENTRIES 256
 
 struct graph {
     const struct codec *codec;
