@@ -19,10 +19,12 @@
 
 enum {
     N = 4200,
-    QUERIES = 30,
+    QUERIES = 40,
     K = 10,
-    EFFORT = 56 /* small enough that a walk is cheaper than a scan of N rows */
 };
+
+/* Where 0.99 was asked for: less the luck of the rows held back, which measured what that takes. */
+#define LEAST 0.985
 
 /* ---- shapes ----------------------------------------------------------------------------------*/
 
@@ -120,7 +122,7 @@ static const struct {
     element_function *element;
     shape_function *alter; /* optional */
     uint32_t dimension;
-    unsigned unlike; /* metrics under which every second query is unlike all rows: not measured */
+    unsigned unlike; /* metrics under which queries beside rows are unlike what was measured */
 } shapes[] = {
     {"equal rows", equal, NULL, 12, 0},
     {"two distinct rows", two_values, NULL, 12, 0},
@@ -131,7 +133,7 @@ static const struct {
     {"huge lengths", huge, NULL, 12, 0},
     {"tiny lengths", tiny, NULL, 12, 0},
     {"sorted rows", sorted, NULL, 12, 1u << ANNEX_COSINE | 1u << ANNEX_L1},
-    {"constant columns", constant_columns, NULL, 12, 1u << ANNEX_IP | 1u << ANNEX_L1},
+    {"constant columns", constant_columns, NULL, 12, 0},
     {"one large column", small_beside_large, NULL, 12, 0},
     {"one dimension", normal, NULL, 1, 0},
     {"two dimensions", normal, NULL, 2, 0},
@@ -140,8 +142,11 @@ static const struct {
 
 /* ---- asking ----------------------------------------------------------------------------------*/
 
-/* Rows among the answers that are as near as the K nearest are, of all that should be there. */
-static double recall_by_distance(const annex_index *index, const struct rows *rows, bool measured,
+/*
+ * Rows among the answers that are as near as the K nearest are, of all that should be there. Asked
+ * for are rows, or what is `beside` them.
+ */
+static double recall_by_distance(const annex_index *index, const struct rows *rows, bool beside,
                                  struct model_hit *model)
 {
     size_t met = 0, all = 0;
@@ -152,10 +157,9 @@ static double recall_by_distance(const annex_index *index, const struct rows *ro
         size_t found;
         annex_error error = {0};
         annex_search_options options = ANNEX_SEARCH_OPTIONS_INIT;
-        options.effort = measured ? 0 : EFFORT;
-        options.recall = measured ? 0.99 : 0;
+        options.recall = 0.99;
         memcpy(query, rows_at(rows, rows_random(&random) % rows->n), rows->vector_bytes);
-        for (size_t j = 0; q % 2 && j < rows->dimension; j++) {
+        for (size_t j = 0; beside && j < rows->dimension; j++) {
             query[j] *= 1 + 0.1f * (float)rows_gaussian(&random);
         }
         size_t n = model_search(rows, query, NULL, model);
@@ -216,19 +220,20 @@ static void delete_all(annex_index *index, const struct rows *rows)
     }
 }
 
-/* An index that was built knows what effort finds 99 %; others are asked with EFFORT. */
-static void expect_found(const annex_index *index, const struct rows *rows, bool measured,
-                         double least, const char *what)
+/* Asks for 99 %. */
+static void expect_found(const annex_index *index, const struct rows *rows, bool unlike,
+                         const char *what)
 {
     struct model_hit *model = calloc(rows->n, sizeof *model);
     annex_error error = {0};
     if (annex_index_check(index, &error)) {
         fail_msg("%s, %s: %s", what, annex_metric_name(rows->metric), error.message);
     }
-    double recall = recall_by_distance(index, rows, measured, model);
-    if (recall < least) {
-        fail_msg("%s, %s, %s: recall %.4f, expected %.2f", what, annex_metric_name(rows->metric),
-                 measured ? "built" : "changed", recall, least);
+    double recall = recall_by_distance(index, rows, false, model);
+    double beside = recall_by_distance(index, rows, true, model);
+    if (recall < LEAST || beside < (unlike ? 0.8 : LEAST)) {
+        fail_msg("%s, %s: recall %.4f of rows, %.4f beside them", what,
+                 annex_metric_name(rows->metric), recall, beside);
     }
     free(model);
 }
@@ -239,21 +244,21 @@ static void run(struct rows *rows, annex_family family, bool unlike, const char 
     annex_env env = annex_env_default();
     annex_error error = {0};
     annex_index *saved, *index = build_family(rows, family, rows->n);
-    expect_found(index, rows, true, unlike ? 0.9 : 0.99, what);
+    expect_found(index, rows, unlike, what);
     if (rows->n == N && rows->metric != ANNEX_L2) { /* the others with few rows: time */
         annex_index_close(index);
         return;
     }
     delete_all(index, rows);
     insert_singly(index, rows, 0);
-    expect_found(index, rows, false, 0.94, what);
+    expect_found(index, rows, unlike, what);
     annex_index_close(index);
     index = build_family(rows, family, MIN(rows->n, 1));
     insert_singly(index, rows, MIN(rows->n, 1));
-    expect_found(index, rows, false, 0.9, what);
+    expect_found(index, rows, unlike, what);
     assert_int_equal(annex_index_save(index, test_path, &error), ANNEX_OK);
     assert_int_equal(annex_index_open(&env, test_path, 0, &saved, &error), ANNEX_OK);
-    expect_found(saved, rows, false, 0.9, what);
+    expect_found(saved, rows, unlike, what);
     annex_index_close(index);
     annex_index_close(saved);
 }
