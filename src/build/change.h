@@ -74,9 +74,12 @@ void lists_save_blocks(const annex_index *index, const uint32_t *old, uint32_t n
 
 /* ---- refit.c ---------------------------------------------------------------------------------*/
 
-/* Builds a changed index anew when its codes do not fit its rows. The caller holds no lock. */
-annex_status refit(annex_index *index, annex_error *error);
-/* The same after a change, if the index has doubled; a failure leaves it as it is. */
+/*
+ * Builds a changed index anew when its codes do not fit its rows. The caller holds no lock. A
+ * failure leaves the index as it is, which is good enough to go on with, and is a warning.
+ */
+void refit(annex_index *index);
+/* The same after a change, now and then. */
 void refit_grown(annex_index *index);
 
 /* ---- mend.c: the graph -----------------------------------------------------------------------*/

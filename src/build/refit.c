@@ -291,7 +291,7 @@ cleanup:
 
 /* ---- the whole -------------------------------------------------------------------------------*/
 
-annex_status refit(annex_index *index, annex_error *error)
+static annex_status try_refit(annex_index *index, annex_error *error)
 {
     bool worth;
     annex_index *fresh;
@@ -313,16 +313,20 @@ annex_status refit(annex_index *index, annex_error *error)
     return status;
 }
 
+void refit(annex_index *index)
+{
+    annex_error error = {0};
+    if (try_refit(index, &error)) {
+        log_message(&index->env, ANNEX_LOG_WARNING,
+                    "an index that has outgrown its codes was not built anew: %s", error.message);
+    }
+}
+
 void refit_grown(annex_index *index)
 {
     struct owned *owned = index->owned;
-    annex_error error = {0};
-    if (!owned || index->slots < owned->refit_at) {
-        return;
-    }
-    owned->refit_at = index->slots + index->slots / 4 + LEAST;
-    if (refit(index, &error)) {
-        log_message(&index->env, ANNEX_LOG_WARNING, "the codes of the index were not renewed: %s",
-                    error.message);
+    if (owned && index->slots >= owned->refit_at) {
+        owned->refit_at = index->slots + index->slots / 4 + LEAST;
+        refit(index);
     }
 }

@@ -369,7 +369,7 @@ annex_status annex_index_save(annex_index *index, const char *path, annex_error 
         pthread_rwlock_unlock(&index->lock);
     }
     if (index->owned) {
-        TRY(refit(index, error));
+        refit(index);
     }
     index_begin_read(index);
     annex_status status = save_locked(&save, path, error);
