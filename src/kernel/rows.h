@@ -19,7 +19,7 @@
 #endif
 
 enum {
-    ROWS_AHEAD = 12,     /* rows between the one prefetched and the one scored */
+    ROWS_AHEAD = 16,     /* rows between the one prefetched and the one scored */
     ROWS_TERM_BYTES = 8, /* what a quantizer may keep behind a row, fetched with it */
     ROWS_LINE_BYTES = 64
 };
@@ -29,13 +29,14 @@ typedef void rows_score_four(const void *query, const uint8_t *const r[4], size_
                              int32_t sums[4]);
 
 /*
- * Fetches all lines of a row into the second-level cache: more misses can be under way there than
- * in the first level, and the time from one to the other is hidden by the rows before.
+ * Fetches all lines of a row into the first-level cache. Rows of 128 bytes that are scored by the
+ * thousand would come faster by the second level, where more misses can be under way; walks, which
+ * score a few at a time and wait for each, do not.
  */
 ROWS_INLINE void rows_prefetch(const uint8_t *row, size_t bytes)
 {
     for (size_t j = 0; j < bytes + ROWS_TERM_BYTES; j += ROWS_LINE_BYTES) {
-        __builtin_prefetch(row + j, 0, 2);
+        __builtin_prefetch(row + j);
     }
 }
 
