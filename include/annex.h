@@ -447,7 +447,7 @@ typedef struct annex_search_options {
     /* How much work: one of the two, or neither for the default of the index. */
     /* Candidates kept, or lists looked at, 1 … ; ANNEX_EFFORT_EXACT: every row is considered. */
     uint32_t effort;
-    double recall; /* 0 < recall <= 1: the least effort that measured at least this */
+    double recall; /* 0 < recall <= 1: the least effort that measured a third of what is left more */
     /* For several queries; 0: all, 1: the calling thread only. An exact one is shared when > 1. */
     uint32_t threads;
     /* Filters; a row must pass all that are given. min(k, passing rows) rows are always found. */

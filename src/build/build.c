@@ -266,7 +266,7 @@ static uint32_t default_effort(const struct builder *builder)
 {
     bool lists = builder->family == ANNEX_IVF;
     for (uint32_t i = 0; i < builder->n_recall; i++) {
-        if (builder->recall[i].recall >= 0.95f) {
+        if (builder->recall[i].recall >= index_measured_for(0.95)) {
             return builder->recall[i].effort;
         }
     }

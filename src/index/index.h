@@ -224,6 +224,17 @@ static inline void candidates_take(struct candidates *all)
     all->n += !more;
 }
 
+/* ---- measured recall (inline) ---------------------------------------------------------------*/
+
+/*
+ * The recall that must have been measured to promise `recall`: some 200 rows measured it, and rows
+ * are nearer to each other than queries are to rows. On the sets tried that was up to a point.
+ */
+static inline float index_measured_for(double recall)
+{
+    return (float)(recall + (1 - recall) / 3);
+}
+
 /* ---- reach (inline) --------------------------------------------------------------------------*/
 
 enum { INDEX_REACH_LOW = 24, INDEX_REACH_HIGH = 96 }; /* efforts whose reach the header holds */

@@ -126,7 +126,7 @@ static uint32_t effort_for(const annex_index *index, const annex_search_options 
         return index->header.default_effort ? index->header.default_effort : ANNEX_EFFORT_EXACT;
     }
     for (uint32_t i = 0; i < index->n_recall && options->recall < 1; i++) {
-        if (index->recall[i].recall >= (float)options->recall) {
+        if (index->recall[i].recall >= index_measured_for(options->recall)) {
             return index->recall[i].effort;
         }
     }
