@@ -447,7 +447,8 @@ typedef struct annex_search_options {
     /* How much work: one of the two, or neither for the default of the index. */
     /* Candidates kept, or lists looked at, 1 … ; ANNEX_EFFORT_EXACT: every row is considered. */
     uint32_t effort;
-    double recall; /* 0 < recall <= 1: the least effort that measured a third of what is left more */
+    /* 0 < recall <= 1: the least effort that measured this and a third of what is left to 1. */
+    double recall;
     /* For several queries; 0: all, 1: the calling thread only. An exact one is shared when > 1. */
     uint32_t threads;
     /* Filters; a row must pass all that are given. min(k, passing rows) rows are always found. */
@@ -524,10 +525,10 @@ ANNEX_API annex_status annex_index_vector(const annex_index *index, uint32_t row
  * annex_index_save. A batch is one change: all of it, or none. Insert refuses keys that are there
  * (ANNEX_EXISTS); delete refuses keys that are not (ANNEX_NOT_FOUND); update replaces or adds.
  * Readers wait for at most one row. Cost a row: insert as a search of the build effort, delete the
- * same. A graph that has doubled since it was built, and an index whose codes have come to lose much
- * more than they would have to, is built anew within the insert or the save that notices, from its
- * stored vectors; rows keep their numbers, and readers do not wait. Source of the repair after a
- * delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
+ * same. A graph that has doubled since it was built, and an index whose codes have come to lose
+ * much more than they would have to, is built anew within the insert or the save that notices, from
+ * its stored vectors; rows keep their numbers, and readers do not wait. Source of the repair after
+ * a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
  */
 ANNEX_API annex_status annex_index_insert(annex_index *index, const annex_batch *batch,
                                           annex_error *error);
