@@ -68,18 +68,22 @@ def bytes_on_disk(path):
 
 
 class Annex:
-    name = peer = "annex"
+    """`annex` as it comes, or with options of `annex build`: then its name has them."""
+
+    peer = "annex"
     cached = False
     note = ""
 
-    def __init__(self, binary):
-        self.binary = binary
+    def __init__(self, binary, options=""):
+        self.binary, self.options = binary, options.split()
         version = subprocess.run([binary, "--version"], capture_output=True, text=True)
-        self.label = (version.stdout.split("\n")[0] or "annex").strip()
+        given = " ".join(option.removeprefix("--") for option in self.options)
+        self.name = f"annex {given}".strip()
+        self.label = f"{version.stdout.splitlines()[0].strip()} {given}".strip()
 
     def build_command(self, source, index):
         return [self.binary, "build", source, "-o", index, "--threads", BUILD_THREADS, "--json",
-                "--force"]
+                "--force", *self.options]
 
     def evaluate(self, source, index, ks, efforts):
         """The points by k, and what `annex eval` says of the whole file."""
@@ -264,6 +268,7 @@ def choose_engines(arguments):
     if arguments.peers is not None:
         names = [name for name in arguments.peers.split(",") if name]
     engines, missing = [Annex(arguments.annex)], {}
+    engines += [Annex(arguments.annex, options) for options in arguments.annex_build]
     for name in names:
         if name not in PEERS:
             raise SystemExit(f"bench: no peer '{name}'; known: {', '.join(PEERS)}")
@@ -286,6 +291,9 @@ def parse_arguments():
     parser.add_argument("--all-peers", action="store_true", help="the slow ones too")
     parser.add_argument("--all-settings", action="store_true", help="every build setting of each")
     parser.add_argument("--annex", default=ROOT / "build" / "annex", help="the command to measure")
+    parser.add_argument("--annex-build", action="append", default=[], metavar="OPTIONS",
+                        help="measure Annex built with these options too, such as "
+                        "'--build-effort 16 --degree 32'")
     parser.add_argument("--k", default="10,100", help="neighbours, one run for each (10,100)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fresh", nargs="?", const="all",

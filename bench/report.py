@@ -114,12 +114,18 @@ def ratios(result):
     return answer
 
 
+def peer_speeds(result):
+    """`speeds` of all that is not Annex, however built."""
+    return {name: line for name, line in speeds(result).items()
+            if result["engines"][name]["peer"] != "annex"}
+
+
 def best_peers(result):
     """At each target the fastest peer setting and its speed."""
-    found = speeds(result)
+    found = peer_speeds(result)
     best = []
     for i in range(len(targets(result))):
-        reached = [(line[i], name) for name, line in found.items() if name != "annex" and line[i]]
+        reached = [(line[i], name) for name, line in found.items() if line[i]]
         best.append(max(reached) if reached else (None, None))
     return best
 
@@ -243,11 +249,11 @@ def losses(results):
     """Every place where a peer is faster than Annex, or reaches a recall that Annex does not."""
     lines = []
     for result in results:
-        found = speeds(result)
+        annex = speeds(result)["annex"]
         for i, (k, recall) in enumerate(targets(result)):
-            mine = found["annex"][i]
-            for name, line in found.items():
-                if name != "annex" and line[i] and line[i] > (mine or 0):
+            mine = annex[i]
+            for name, line in peer_speeds(result).items():
+                if line[i] and line[i] > (mine or 0):
                     lines.append(f"- {result['set']['name']}, recall {recall:.2f}, k {k}: {name} "
                                  f"{line[i]:,.0f}/s, annex {f'{mine:,.0f}/s' if mine else 'never'}")
     return "\n".join(lines) or "Nowhere in this run."

@@ -10,7 +10,9 @@ enum {
     MAX_BATCH_SHARE = 50, /* a batch without seeds is at most 1/50 of what is linked */
     SEED_FROM = 2048,     /* rows linked before batches have seeds */
     GROWTH = 2,           /* rows behind a batch with seeds: so many times those before it */
-    SEED_ROUNDS = 8,
+    SEED_EFFORT = 8,      /* a partition for each so much effort: */
+    MIN_ROUNDS = 3,
+    MAX_ROUNDS = 8,
     EDGES_PER_ROW = 3, /* room for reverse edges that are added together */
     STEPS = 64,        /* reports of a batch */
     SINGLY = 64,       /* rows that are linked one by one */
@@ -58,6 +60,12 @@ static annex_status insert_range(void *argument, unsigned worker, size_t first, 
     return ANNEX_OK;
 }
 
+/* Partitions are half of a quick build: what walks look for less hard need not be found so well. */
+static uint32_t seed_rounds(uint32_t effort)
+{
+    return MIN(MAX(effort / SEED_EFFORT, MIN_ROUNDS), MAX_ROUNDS);
+}
+
 /* Until they are linked, rows keep their seeds where their neighbours will be. */
 static annex_status find_seeds(struct batch *batch, const uint32_t *order, uint32_t end,
                                uint64_t units, annex_error *error)
@@ -66,7 +74,7 @@ static annex_status find_seeds(struct batch *batch, const uint32_t *order, uint3
     struct seed_options options = {.codec = graph->codec,
                                    .rows = graph->rows,
                                    .threads = batch->threads,
-                                   .rounds = SEED_ROUNDS,
+                                   .rounds = seed_rounds(batch->options->effort),
                                    .keep = graph->degree / 2,
                                    .random = hash_mix((uint64_t)order[0] << 32 | end)};
     memcpy(batch->rows, order, end * sizeof *order);
