@@ -10,6 +10,7 @@
 #include "progress.h"
 
 #define SLICE_QUERIES 256 /* queries between two looks at Ctrl-C */
+#define SWEEP_FROM 10     /* or a quarter of k */
 #define SWEEP_FACTOR 1.19 /* four steps double the effort */
 #define SWEEP_RECALL 0.995
 #define SWEEP_LEAST_POINTS 10
@@ -203,7 +204,9 @@ static annex_status refine(struct evaluation *evaluation, double target, annex_e
 annex_status measure_sweep(struct evaluation *evaluation, annex_error *error)
 {
     static const double targets[] = {0.90, 0.95, 0.99};
-    uint32_t effort = (uint32_t)evaluation->k;
+    uint32_t k = (uint32_t)evaluation->k;
+    uint32_t quarter = k / 4 > SWEEP_FROM ? k / 4 : SWEEP_FROM;
+    uint32_t effort = k < quarter ? k : quarter; /* walks may expand fewer rows than k */
     const size_t most = MEASURE_POINTS - TARGET_HALVINGS * ARRAY_LENGTH(targets);
     while (evaluation->n_points < most && effort <= SWEEP_EFFORT) {
         annex_status status = add_point(evaluation, effort, error);
