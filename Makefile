@@ -12,7 +12,7 @@ NINJA = ninja -j $(JOBS)
 QUIET_NINJA = $(NINJA) --quiet
 
 .PHONY: all help demo test model versions ecosystem bench asan ubsan tsan fuzz lint format cover
-.PHONY: clean install
+.PHONY: clean install python
 
 all: ## build the command, the SQLite extension and the library
 	@tools/setup build
@@ -28,7 +28,7 @@ demo: all ## index the example database and search it by SQL and by shell
 
 test: ## build and run all tests; the last line says how many passed
 	@tools/setup build test
-	@tools/setup ecosystem || echo "tests of programs that are missing are skipped"
+	@tools/setup ecosystem python || echo "tests of programs that are missing are skipped"
 	@test -e $(BUILD)/build.ninja || meson setup $(BUILD) --prefix $(PREFIX)
 	@$(NINJA) -C $(BUILD)
 	@tools/runtests.py --build $(BUILD) --ecosystem
@@ -45,6 +45,10 @@ versions: all ## run the SQL of Annex on nine versions of SQLite, from PyPI
 ecosystem: all ## let the programs people use write, migrate and copy an indexed database
 	@tools/setup test ecosystem
 	@tools/runtests.py --build $(BUILD) --only ecosystem
+
+python: all ## build the Python package as pip does and run its tests
+	@tools/setup test python
+	@tools/runtests.py --build $(BUILD) --only python
 
 bench: all ## measure speed and recall on this machine
 	@tools/setup bench

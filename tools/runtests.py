@@ -2,15 +2,16 @@
 """Run the tests of a build directory and print `N passed, N failed` as the last line.
 
     tools/runtests.py [--build build] [--isa all|default] [--ecosystem]
-                      [--only unit|blackbox|ecosystem] [NAME ...]
+                      [--only unit|blackbox|ecosystem|python] [NAME ...]
 
 The unit tests and the replays of kept fuzz inputs are programs that print TAP; each runs once under
 every instruction set this machine has (ANNEX_CPU). The black-box tests run with pytest: all of them
 once, those marked `isa` under every instruction set. A slice of the freshness model (`make model`
-runs all of it) comes last. With --ecosystem the programs of other people have their turn, for which
-packages of PyPI go into the build directory. NAMEs choose unit tests by name and the others by
-keyword; `model` is the slice. A program that crashes, stops early or runs out of time counts as one
-failure. Exits with 0 only when something ran and nothing failed.
+runs all of it) comes last. With --ecosystem the programs of other people have their turn, and the
+Python package as pip builds and installs it, for which packages of PyPI go into the build folder.
+NAMEs choose unit tests by name and the others by keyword; `model` is the slice. A program that
+crashes, stops early or runs out of time counts as one failure. Exits with 0 only when something ran
+and nothing failed.
 """
 
 import argparse
@@ -124,10 +125,10 @@ def python_environment(build, isa, sanitizer):
     return environment
 
 
-def run_pytest(label, folder, arguments, environment, tally):
+def run_pytest(label, folder, arguments, environment, tally, python=PYTHON):
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        command = [PYTHON, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+        command = [str(python), "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
         command += [f"--junitxml={report}", *arguments, str(ROOT / "tests" / folder)]
         result = subprocess.run(
             command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL,
@@ -149,33 +150,60 @@ def run_pytest(label, folder, arguments, environment, tally):
     tally.add(label, passed, failed, counts["skipped"], result.stdout)
 
 
-def install_programs(build):
-    """Other people's programs that are packages of PyPI, in a virtual environment."""
-    requirements = ROOT / "tests" / "ecosystem" / "requirements.txt"
-    venv = build / "ecosystem" / "venv"
-    installed = build / "ecosystem" / "installed.txt"
+def make_venv(build, name):
+    """A virtual environment in the build directory with the packages of PyPI that the tests in
+    tests/<name> name in requirements.txt. Gives its folder, None when they cannot be had."""
+    requirements = ROOT / "tests" / name / "requirements.txt"
+    venv = build / name / "venv"
+    installed = build / name / "installed.txt"
     if installed.exists() and installed.read_bytes() == requirements.read_bytes():
-        return
+        return venv
     shutil.rmtree(venv, ignore_errors=True)
-    pip = [str(venv / "bin" / "pip"), "--disable-pip-version-check", "--retries", "1"]
-    for command in ([PYTHON, "-m", "venv", str(venv)], [*pip, "install", "-r", str(requirements)]):
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace",
-        )
+    install = [*pip_of(venv), "install", "-r", str(requirements)]
+    for command in ([PYTHON, "-m", "venv", str(venv)], install):
+        done = run_quietly(command)
         if done.returncode != 0:
             shutil.rmtree(venv, ignore_errors=True)
             why = (done.stdout.strip().splitlines() or ["no reason given"])[-1]
-            print(f"ecosystem: packages of PyPI cannot be had, their tests are skipped: {why}")
-            return
+            print(f"{name}: packages of PyPI cannot be had, their tests are skipped: {why}")
+            return None
     shutil.copyfile(requirements, installed)
+    return venv
+
+
+def pip_of(venv):
+    return [str(venv / "bin" / "pip"), "--disable-pip-version-check", "--retries", "1"]
+
+
+def run_quietly(command, **more):
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", **more,
+    )
+
+
+def run_package(build, keyword, tally):
+    """Builds the Python package as pip does, installs it, and runs tests/python with it."""
+    venv = make_venv(build, "python")
+    if venv is None:
+        return
+    path = f"{venv / 'bin'}:{os.environ['PATH']}"  # meson and ninja of the environment
+    folder = build / "python" / "wheel"
+    command = [*pip_of(venv), "install", "--no-build-isolation", "--no-deps", "--no-index"]
+    command += ["--force-reinstall", f"--config-settings=build-dir={folder}", str(ROOT)]
+    done = run_quietly(command, env=dict(os.environ, PATH=path))
+    if done.returncode != 0:
+        tally.add("python package", 0, 1, 0, done.stdout)
+        return
+    environment = dict(test_environment(build, None), PATH=path)
+    run_pytest("python", "python", keyword, environment, tally, venv / "bin" / "python")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--build", default="build", help="build directory (build)")
     parser.add_argument("--isa", choices=("all", "default"), default="all")
-    parser.add_argument("--only", choices=("unit", "blackbox", "ecosystem"))
+    parser.add_argument("--only", choices=("unit", "blackbox", "ecosystem", "python"))
     parser.add_argument("--ecosystem", action="store_true", help="also other people's programs")
     parser.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
@@ -207,9 +235,11 @@ def main():
             model += ["--operations", str(MODEL_OPERATIONS)]
             run_program("model", model, environment, tally)
     if arguments.ecosystem or arguments.only == "ecosystem":
-        install_programs(build)
+        make_venv(build, "ecosystem")
         environment = test_environment(build, None)
         run_pytest("ecosystem", "ecosystem", keyword, environment, tally)
+    if arguments.ecosystem or arguments.only == "python":
+        run_package(build, keyword, tally)
 
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     return 0 if tally.passed and not tally.failed else 1

@@ -1,7 +1,7 @@
 """What the library raises: one class for each status of annex.h, all of them `AnnexError`.
 
-The text of an error is one sentence: what happened, the values involved, what to do next. Each class
-is also the exception of Python that comes nearest, so that `except ValueError` works.
+The text of an error is one sentence: what happened, the values involved, what to do next. Each
+class is also the exception of Python that comes nearest, so that `except ValueError` works.
 """
 
 from __future__ import annotations

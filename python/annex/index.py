@@ -1,7 +1,7 @@
 """`Index`: an index of its own, in memory or in a file.
 
-Results are written in place into arrays that are given to the caller; vectors that come as float32 or
-packed bits are read where they lie. Other threads of Python run while the library works.
+Results are written in place into arrays that are given to the caller; vectors that come as float32
+or packed bits are read where they lie. Other threads of Python run while the library works.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from annex.vectors import (
     nested,
     numpy,
     path_of,
+    rows_of,
     room_for,
     view_of,
 )
@@ -146,15 +147,15 @@ class Index:
           numpy.memmap larger than memory), or float16, float64, int8 or uint8, widened piece by
           piece. For "hamming" and "jaccard" packed bits, [n, (dimension + 7) // 8] uint8 in little
           bit order, or an array of bool. A flat buffer needs `dimension`. Lists are copied.
-        keys: [n] integers of 64 bits, or str, or bytes (up to 65535 bytes each): what names a row in
-          answers. None numbers the rows from 0.
+        keys: [n] integers of 64 bits, or str, or bytes (up to 65535 bytes each): what names a row
+          in answers. None numbers the rows from 0.
         metric: "l2", "ip", "cosine", "l1", "hamming" or "jaccard".
         path: the file to write, whole or not at all; None builds in memory.
         dimension: elements a vector, where the shape does not say it; bits for bit metrics.
         family: "flat" (scans, exact), "graph", "ivf", or "auto": flat below some thousand rows.
         codes: how rows are coded for search: "q8", "q4", "f16", "bf16", "f32", "bits", "auto".
         raw: whether vectors are stored for exact distances: "keep", "none", "f16", "bf16", "auto".
-        degree, effort: of a graph: neighbours a row (8 to 128), candidates while linking; 0: chosen.
+        degree, effort: of a graph: neighbours a row (8 to 128), candidates while linking. 0: chosen
         threads: 0 for all; the result does not depend on it.
         max_memory_bytes: refuses before the work begins when that cannot suffice; 0: no bound.
         progress: called with (phase, done, total) up to 20 times a second; what it raises ends the
@@ -211,8 +212,9 @@ class Index:
 
         queries: [dimension] for one query or [n, dimension] for n, of any type `build` takes.
         Gives (keys, distances). For one query both are [found], found = min(k, rows that pass);
-          for n queries [n, k], where a row that was not found has the key -1 (None) and the distance
-          infinity. Distances are float64; keys int64, or lists of str or bytes.
+          for n queries [n, k], where a row that was not found has the key -1 (None) and the
+          distance infinity. Distances are float64; keys int64, or lists of str or bytes. With k
+          beyond the number of rows, k is that number.
         effort: candidates a graph keeps or lists an ivf looks at, or annex.EXACT for every row.
         recall: instead of an effort: the least that measured at least this, from 0 to 1.
         keys: only these rows may be found; keys that are not there are passed over.
@@ -243,7 +245,9 @@ class Index:
             stats._add(counts)
         if names is not None:
             named = list(map(self._decode, names))
-            return (named[: found[0]], _first(near, found)) if single else (nested(named, n, k), near)
+            if single:
+                return named[: found[0]], _first(near, found)
+            return nested(named, n, k), near
         return (_first(numbers, found), _first(near, found)) if single else (numbers, near)
 
     def within(
@@ -305,13 +309,9 @@ class Index:
         the efforts of `info.recall_points`, or the default. Each query runs alone on one thread.
         """
         queries = buffer_of(queries, self._metric)
-        view = memoryview(queries)
-        if view.ndim != 2 or not view.shape or not view.shape[0]:
+        single = rows_of(queries)
+        if not single:
             raise ValueError("evaluate needs queries as [n, dimension], at least one")
-        data, width = view.cast("B"), view.nbytes // view.shape[0]
-        single = [
-            data[i * width : (i + 1) * width].cast(view.format) for i in range(view.shape[0])
-        ] if view.format != "e" else [queries[i] for i in range(view.shape[0])]
         truth = [set(_listed(self.search(q, k, effort=EXACT)[0])) for q in single]
         if efforts is None:
             efforts = [effort for effort, _ in self.info.recall_points] or [None]
@@ -366,7 +366,8 @@ class Index:
         """Adds rows, all of them or none: vectors [n, dimension], keys [n].
 
         Searches find them at once; `save` keeps them. Cost: a search of the build effort for each
-        row. Raises ExistsError for a key that is there; InvalidError for NaN, with the row's number.
+        row. As it is one change, Ctrl-C waits for its end: give many rows in several calls. Raises
+        ExistsError for a key that is there; InvalidError for NaN, with the row's number.
         """
         self._index.insert(buffer_of(vectors, self._metric), *self._keys(keys))
 

@@ -1,8 +1,8 @@
-"""Vectors and keys, from what Python programs have to the buffers that the C module takes, and back.
+"""Vectors and keys, from what Python programs have to what the C module takes, and back.
 
-A buffer passes as it is: NumPy arrays, `array.array`, `memoryview`, `mmap`, tensors that give a NumPy
-array without copying. Lists of numbers are copied. Results are NumPy arrays, or where NumPy is not
-installed `memoryview`s of the same shape and type.
+A buffer passes as it is: NumPy arrays, `array.array`, `memoryview`, `mmap`, tensors that give a
+NumPy array without copying. Lists of numbers are copied. Results are NumPy arrays, or where NumPy
+is not installed `memoryview`s of the same shape and type.
 """
 
 from __future__ import annotations
@@ -92,6 +92,17 @@ def is_single(value: Any) -> bool:
     if _is_buffer(value):
         return memoryview(value).ndim == 1
     return not value or not isinstance(value[0], (list, tuple))
+
+
+def rows_of(value: Any) -> List[Any]:
+    """The rows of a buffer of two axes, one by one; none of a buffer of another shape."""
+    view = memoryview(value)
+    if view.ndim != 2 or not view.nbytes:
+        return []
+    if hasattr(value, "dtype"):
+        return list(value)
+    data, width = view.cast("B"), view.nbytes // len(view)
+    return [data[i : i + width].cast(view.format) for i in range(0, view.nbytes, width)]
 
 
 def _encode_key(key: Any) -> bytes:

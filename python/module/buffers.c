@@ -59,7 +59,7 @@ static int buffer_is_integer(const Py_buffer *view, const char *letters)
     return letter != '\0' && strchr(letters, letter) && view->itemsize == sizeof(int64_t);
 }
 
-/* ---- vectors -----------------------------------------------------------------------------------*/
+/* ---- vectors ----------------------------------------------------------------------------------*/
 
 static annex_format format_of(char letter)
 {
@@ -184,7 +184,7 @@ int rows_widen(const struct rows *rows, const void **vectors, void **wide)
     return 0;
 }
 
-/* ---- keys --------------------------------------------------------------------------------------*/
+/* ---- keys -------------------------------------------------------------------------------------*/
 
 void keys_release(struct keys *keys)
 {
@@ -282,7 +282,7 @@ int output_take(PyObject *object, size_t bytes, struct buffer *output)
     return 0;
 }
 
-/* ---- a source for annex_build ------------------------------------------------------------------*/
+/* ---- a source for annex_build -----------------------------------------------------------------*/
 
 void source_end(struct source *source)
 {

@@ -2,8 +2,8 @@
  * call.c - leaving Python and coming back: the GIL, signals, exceptions.
  *
  * The library calls its progress hook from the thread that made the call; there, and only there,
- * the GIL is taken again for a moment, at most twenty times a second. An exception raised then stays
- * with the thread, the library is asked to stop, and raise_status leaves the exception as it is.
+ * the GIL is taken again for a moment, at most twenty times a second. An exception raised then
+ * stays with the thread, the library is asked to stop, and raise_status leaves it as it is.
  */
 #include <time.h>
 

@@ -116,7 +116,7 @@ PyObject *index_check(PyObject *object, PyObject *nothing)
     return status == ANNEX_OK ? Py_BuildValue("") : raise_status(status, &error);
 }
 
-/* ---- single rows -------------------------------------------------------------------------------*/
+/* ---- single rows ------------------------------------------------------------------------------*/
 
 /* `key` is an int or bytes, as the index has them. The lock must be held for what comes of it. */
 static annex_status index_find(struct index *self, PyObject *key, uint32_t *row, annex_error *error)

@@ -33,7 +33,7 @@ void index_leave(struct index *self)
     }
 }
 
-/* ---- birth -------------------------------------------------------------------------------------*/
+/* ---- birth ------------------------------------------------------------------------------------*/
 
 static struct index *index_new(PyTypeObject *type)
 {
@@ -172,7 +172,7 @@ static PyObject *index_open(PyObject *type, PyObject *arguments)
     return status == ANNEX_OK ? index_adopt(type, index) : raise_status(status, &error);
 }
 
-/* ---- what it is --------------------------------------------------------------------------------*/
+/* ---- what it is -------------------------------------------------------------------------------*/
 
 static PyObject *recall_points(const annex_index_info *info)
 {

@@ -1,8 +1,8 @@
 /*
  * module.h - what the files of the extension module annex._annex share.
  *
- * The module is a thin one: it turns buffers and numbers into the arguments of annex.h, releases the
- * GIL around every call that may take longer than a moment, and turns errors into exceptions.
+ * The module is a thin one: it turns buffers and numbers into the arguments of annex.h, releases
+ * the GIL around every call that may take longer than a moment, and turns errors into exceptions.
  * python/annex/ above it has defaults, NumPy arrays and documentation, and is its only caller: so
  * functions here take positional arguments only, all of them.
  *
@@ -46,11 +46,12 @@ typedef struct bufferinfo {
 PyAPI_FUNC(int) PyObject_GetBuffer(PyObject *object, Py_buffer *view, int flags);
 PyAPI_FUNC(void) PyBuffer_Release(Py_buffer *view);
 
-/* ---- call.c: leaving Python and coming back ----------------------------------------------------*/
+/* ---- call.c: leaving Python and coming back ---------------------------------------------------*/
 
 /*
  * A call of the library: between call_begin and call_end the GIL is released. The progress hook of
- * module_env finds the call of its thread, lets Python handle signals (Ctrl-C) and calls `progress`.
+ * module_env finds the call of its thread, lets Python handle signals (Ctrl-C) and calls
+ * `progress`.
  */
 struct call {
     PyThreadState *saved;
@@ -68,7 +69,7 @@ annex_env module_env(void);
 /* Sets the exception for a status and returns NULL; the one that waits if Python asked to stop. */
 PyObject *raise_status(annex_status status, const annex_error *error);
 
-/* ---- buffers.c: what comes in and goes out -----------------------------------------------------*/
+/* ---- buffers.c: what comes in and goes out ----------------------------------------------------*/
 
 struct buffer {
     Py_buffer view;
@@ -127,11 +128,11 @@ int source_begin(struct source *source, const struct rows *rows, const struct ke
 void source_end(struct source *source);
 annex_rows source_rows(struct source *source);
 
-/* ---- index.c: the type ------------------------------------------------------------------------*/
+/* ---- index.c: the type -----------------------------------------------------------------------*/
 
 /*
- * `lock` is held for writing by changes, one at a time, and for reading by those who look at rows by
- * number, which changes move. Searches that do not are left to annex.h, and never wait for it.
+ * `lock` is held for writing by changes, one at a time, and for reading by those who look at rows
+ * by number, which changes move. Searches that do not are left to annex.h, and never wait for it.
  */
 struct index {
     PyObject_HEAD annex_index *index;

@@ -94,7 +94,7 @@ static int request_take(struct request *request, const struct index *index, PyOb
     return 0;
 }
 
-/* ---- without the GIL ---------------------------------------------------------------------------*/
+/* ---- without the GIL --------------------------------------------------------------------------*/
 
 static annex_status keys_find(const struct keys *keys, const annex_index *index, size_t i,
                               uint32_t *row)
@@ -167,7 +167,7 @@ static void hits_spread(const annex_hit *hits, const size_t *found, size_t n, si
     }
 }
 
-/* ---- results -----------------------------------------------------------------------------------*/
+/* ---- results ----------------------------------------------------------------------------------*/
 
 static PyObject *stats_of(const annex_search_stats *stats)
 {
@@ -201,7 +201,7 @@ static PyObject *keys_of(const annex_index *index, const annex_hit *hits, const 
     return list;
 }
 
-/* ---- search ------------------------------------------------------------------------------------*/
+/* ---- search -----------------------------------------------------------------------------------*/
 
 /* What a search needs, beside the request; all is released by answer_end. */
 struct answer {
@@ -311,7 +311,7 @@ PyObject *index_search(PyObject *object, PyObject *arguments)
     return result;
 }
 
-/* ---- within ------------------------------------------------------------------------------------*/
+/* ---- within -----------------------------------------------------------------------------------*/
 
 static PyObject *within_result(struct request *request, const annex_index *index,
                                const annex_hit *hits, size_t n, annex_key_kind kind)
