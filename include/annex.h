@@ -631,6 +631,10 @@ ANNEX_API void annex_db_close(annex_db *db);
  * caller's). `options` is a JSON object or NULL; docs/SQL.md lists its members: key, where, metric,
  * index, codes, recall, storage, format, degree, effort … Unknown members are ANNEX_INVALID.
  * Index and table names may be qualified by a schema ("aux.docs").
+ *
+ * The member "sources" adds further tables to the one given, "llm_collection" takes collections of
+ * llm: an index over several sources is searched as one, and one of them alone by the name
+ * "index.source". Sources of different dimensions or models are ANNEX_INVALID.
  */
 ANNEX_API annex_status annex_db_create(annex_db *db, const char *index, const char *table,
                                        const char *column, const char *options, annex_error *error);
@@ -659,6 +663,20 @@ ANNEX_API annex_status annex_db_check(annex_db *db, const char *index, annex_err
 ANNEX_API annex_status annex_db_drop(annex_db *db, const char *index, annex_error *error);
 ANNEX_API annex_status annex_db_rename(annex_db *db, const char *from, const char *to,
                                        annex_error *error);
+/*
+ * Builds another index of the same definition, over the rows of today. `changes` is a JSON object
+ * or NULL: options that shall be others, and "column". The default index of a source stays the one
+ * it is unless "default" says otherwise.
+ */
+ANNEX_API annex_status annex_db_copy(annex_db *db, const char *from, const char *to,
+                                     const char *changes, annex_error *error);
+/*
+ * Makes an index the default one of its sources (on = 1), instead of the one that was, or of none
+ * (on = 0): annex_db_search takes the name of a table or collection for its default index. A switch
+ * is one transaction.
+ */
+ANNEX_API annex_status annex_db_default(annex_db *db, const char *index, int on,
+                                        annex_error *error);
 
 /* One row of the list of indexes. Text lives as long as the list. */
 typedef struct annex_db_index {
@@ -684,6 +702,17 @@ typedef struct annex_db_index {
     double recall;        /* what a search without options aims at, measured after the build */
     size_t n_key_columns; /* 0 when the index cannot be read */
     const char *const *key_columns; /* [n_key_columns] of `keys`: a name may hold a comma */
+    const char *source;             /* the table, or the collection of llm */
+    const char *model;              /* that made the vectors; "" when it was not said */
+    int is_default;                 /* of its source */
+    /*
+     * 0: over one source. Otherwise an index over several, which are in the list as well, named
+     * "index.source": `table`, `column`, `keys` and `source` are those of all, joined by ", ", and
+     * figures their sums.
+     */
+    size_t n_sources;
+    int is_member;        /* one of those */
+    double build_seconds; /* that the last build of all rows took */
 } annex_db_index;
 
 ANNEX_API annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t *n,
@@ -724,7 +753,7 @@ typedef struct annex_db_request {
     /*
      * A JSON object; NULL: none. "effort" (a number or "exact") or "recall"; "threads"; "max_scan"
      * (rows) and "timeout_ms", which end a search early (annex_result_complete); "mmr" and
-     * "candidates"; "group". docs/SQL.md explains them. Unknown members are ANNEX_INVALID.
+     * "candidates"; "group"; "model". docs/SQL.md explains them. Unknown members are ANNEX_INVALID.
      */
     const char *options;
     /* Pre-filters: only rows whose first key column is among keys, and that fulfil `where`. */
@@ -746,7 +775,9 @@ typedef struct annex_db_request {
     int has_after;
     double after_distance;
     const annex_value *after_key;
-    annex_spent *spent; /* NULL, or what max_scan and timeout_ms of several searches count */
+    size_t after_source; /* annex_result_source of that row */
+    size_t like_source;  /* of the row `like`, in an index over several sources */
+    annex_spent *spent;  /* NULL, or what max_scan and timeout_ms of several searches count */
 } annex_db_request;
 
 #define ANNEX_DB_REQUEST_INIT                             \
@@ -762,7 +793,8 @@ typedef struct annex_result annex_result;
  * (triggers lost, log cut) is answered by an exact scan of the table and a warning through
  * annex_log. *result is freed by annex_result_free and outlives `db`. ANNEX_INVALID for what is
  * wrong with the request; ANNEX_NOT_FOUND when index, table or the row `like` is not there;
- * ANNEX_BUSY, ANNEX_CANCELLED.
+ * ANNEX_BUSY, ANNEX_CANCELLED. When there is no index of this name, the default one of the table or
+ * collection of this name is searched.
  */
 ANNEX_API annex_status annex_db_search(annex_db *db, const char *index,
                                        const annex_db_request *request, annex_result **result,
@@ -772,6 +804,13 @@ ANNEX_API size_t annex_result_key_columns(const annex_result *result);
 ANNEX_API double annex_result_distance(const annex_result *result, size_t i);
 /* Key column `column` of hit i; its data lives as long as the result. */
 ANNEX_API annex_value annex_result_key(const annex_result *result, size_t i, size_t column);
+/*
+ * The source of hit i, counted from 0, and its name: a table, or a collection of llm. Of an index
+ * over one source all hits have the number 0. Rows of a source with fewer key columns than
+ * annex_result_key_columns have ANNEX_NULL in the others.
+ */
+ANNEX_API size_t annex_result_source(const annex_result *result, size_t i);
+ANNEX_API const char *annex_result_source_name(const annex_result *result, size_t i);
 /* One line that says how the answer was found, "graph effort=64 segments=1 delta=3 filter=keys". */
 ANNEX_API const char *annex_result_plan(const annex_result *result);
 /* 0 when max_scan or timeout_ms ended the search early: nearer rows may be missing, or all. */
@@ -779,6 +818,13 @@ ANNEX_API int annex_result_complete(const annex_result *result);
 /* 1 when every row was considered, so that the answer is exact (if it is complete). */
 ANNEX_API int annex_result_exact(const annex_result *result);
 ANNEX_API void annex_result_free(annex_result *result);
+
+/*
+ * Up to n keys of rows drawn at random from an index, each once: questions to measure it with. The
+ * same seed draws the same ones from the same index. Distances are 0.
+ */
+ANNEX_API annex_status annex_db_sample(annex_db *db, const char *index, size_t n, uint64_t seed,
+                                       annex_result **result, annex_error *error);
 
 /*
  * The vector of a row now in the table, [*dimension] f32 or packed bits in *bytes bytes, freed by
@@ -790,6 +836,50 @@ ANNEX_API annex_status annex_db_vector(annex_db *db, const char *index, const an
                                        annex_metric *metric, uint32_t *dimension,
                                        annex_error *error);
 ANNEX_API void annex_db_free(annex_db *db, void *pointer, size_t bytes);
+
+/* ---- A database of llm ------------------------------------------------------------------------*/
+
+/* What `llm similar` is asked for. All that it points to is borrowed. */
+typedef struct annex_db_similar_request {
+    size_t struct_bytes;    /* sizeof(annex_db_similar_request) */
+    const char *collection; /* by its name */
+    const char *index;      /* NULL: the default index of the collection, without one every item */
+    const char *id;         /* of the item whose vector is the query, and which is left out … */
+    const double *vector;   /* … or the query itself, [dimension]; the other one is NULL */
+    size_t dimension;
+    int64_t number;      /* of items; -1: all */
+    const char *prefix;  /* of the ids that may be found, as SQL's LIKE has it; NULL: any */
+    const char *options; /* of annex_db_request; NULL: exact, as llm is */
+} annex_db_similar_request;
+
+#define ANNEX_DB_SIMILAR_REQUEST_INIT                                  \
+    {                                                                  \
+        .struct_bytes = sizeof(annex_db_similar_request), .number = 10 \
+    }
+
+typedef struct annex_similar_row {
+    const char *id; /* terminated */
+    size_t id_bytes;
+    double score;         /* cosine similarity in the arithmetic of llm: greater is more like */
+    annex_value content;  /* NULL unless llm was asked to store it */
+    annex_value metadata; /* JSON text, or NULL */
+} annex_similar_row;
+
+typedef struct annex_similar annex_similar;
+
+/*
+ * The items of a collection that are most like an item or a vector: the same items, scores and
+ * order as `llm similar` gives, found by an index where there is one. ANNEX_NOT_FOUND in the words
+ * of llm: "Collection does not exist", "ID not found in collection", "No embeddings table found in
+ * database". Items whose vector is zero or missing are left out, where llm fails.
+ * *result is freed by annex_similar_free and outlives `db`.
+ */
+ANNEX_API annex_status annex_db_similar(annex_db *db, const annex_db_similar_request *request,
+                                        annex_similar **result, annex_error *error);
+ANNEX_API size_t annex_similar_count(const annex_similar *result);
+/* Item i, best first; it lives as long as the result. */
+ANNEX_API const annex_similar_row *annex_similar_at(const annex_similar *result, size_t i);
+ANNEX_API void annex_similar_free(annex_similar *result);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /*
- * functions.c - the SQL functions that manage indexes: annex_create, annex_sync, annex_optimize,
- * annex_check, annex_drop, annex_rename, annex_status; and annex_vector, which reads a row.
+ * functions.c - the SQL functions that manage indexes: annex_create, annex_copy, annex_default,
+ * annex_sync, annex_optimize, annex_check, annex_drop, annex_rename, annex_status; and
+ * annex_vector, which reads a row.
  *
  * What they return is for a person to read and for a program to parse: a JSON object where there is
  * something to count, else the name of the index; annex_status a sentence that begins with the
@@ -98,12 +99,13 @@ static bool call_end(struct call *call, annex_status status)
 
 static const char *const index_names[] = {"name of the index", "new name of the index"};
 
-static annex_status functions_describe(struct call *call)
+/* What was made under a name. */
+static annex_status functions_describe(struct call *call, const char *name)
 {
     annex_db_index *list = NULL;
     size_t n = 0;
     annex_status status = annex_db_list(call->annex, &list, &n, &call->error);
-    const annex_db_index *index = function_find_index(list, n, call->texts[0]);
+    const annex_db_index *index = function_find_index(list, n, name);
 
     if (index != NULL) {
         char *text = sqlite3_mprintf("{\"rows\":%llu,\"dimension\":%u,\"metric\":\"%s\","
@@ -133,9 +135,39 @@ static void functions_create(sqlite3_context *context, int n, sqlite3_value **ar
     status = annex_db_create(call.annex, call.texts[0], call.texts[1], call.texts[2], call.texts[3],
                              &call.error);
     if (status == ANNEX_OK) {
-        status = functions_describe(&call);
+        status = functions_describe(&call, call.texts[0]);
     }
     call_end(&call, status);
+}
+
+static void functions_copy(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    static const char *const names[] = {"name of the index", "name of the copy", "options"};
+    struct call call;
+    annex_status status;
+
+    if (n == 3 && sqlite3_value_type(arguments[2]) == SQLITE_NULL) {
+        n = 2;
+    }
+    if (!call_begin(&call, context, n, arguments, names)) {
+        return;
+    }
+    status = annex_db_copy(call.annex, call.texts[0], call.texts[1], call.texts[2], &call.error);
+    if (status == ANNEX_OK) {
+        status = functions_describe(&call, call.texts[1]);
+    }
+    call_end(&call, status);
+}
+
+static void functions_default(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    struct call call;
+    int on = n < 2 || sqlite3_value_int(arguments[1]) != 0;
+
+    if (call_begin(&call, context, 1, arguments, index_names) &&
+        call_end(&call, annex_db_default(call.annex, call.texts[0], on, &call.error))) {
+        sqlite3_result_value(context, arguments[0]);
+    }
 }
 
 typedef annex_status functions_fold(annex_db *annex, const char *index, annex_sync_report *report,
@@ -297,6 +329,8 @@ static void functions_vector(sqlite3_context *context, int n, sqlite3_value **ar
 
 const struct function index_functions[] = {
     {"annex_create", 3, 4, SQLITE_DIRECTONLY, functions_create},
+    {"annex_copy", 2, 3, SQLITE_DIRECTONLY, functions_copy},
+    {"annex_default", 1, 2, SQLITE_DIRECTONLY, functions_default},
     {"annex_sync", 1, 1, SQLITE_DIRECTONLY, functions_sync},
     {"annex_optimize", 1, 1, SQLITE_DIRECTONLY, functions_optimize},
     {"annex_check", 1, 1, SQLITE_DIRECTONLY, functions_check},

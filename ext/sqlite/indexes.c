@@ -12,7 +12,8 @@ static const char indexes_declaration[] =
     "CREATE TABLE x(name TEXT, schema TEXT, \"table\" TEXT, \"column\" TEXT, keys TEXT,"
     " \"where\" TEXT, metric TEXT, family TEXT, format TEXT, storage TEXT, state TEXT,"
     " reason TEXT, options TEXT, dimension INTEGER, rows INTEGER, delta_rows INTEGER,"
-    " dead_rows INTEGER, segments INTEGER, bytes INTEGER, recall REAL)";
+    " dead_rows INTEGER, segments INTEGER, bytes INTEGER, recall REAL, source TEXT, model TEXT,"
+    " is_default INTEGER, sources INTEGER, build_seconds REAL)";
 
 struct indexes_table {
     sqlite3_vtab base;
@@ -163,10 +164,31 @@ static int indexes_column(sqlite3_vtab_cursor *cursor, sqlite3_context *context,
 
     if (column < TEXTS) {
         sqlite3_result_text(context, texts[column], -1, SQLITE_TRANSIENT);
-    } else if (column < TEXTS + NUMBERS) {
+        return SQLITE_OK;
+    }
+    if (column < TEXTS + NUMBERS) {
         sqlite3_result_int64(context, (sqlite3_int64)numbers[column - TEXTS]);
-    } else {
+        return SQLITE_OK;
+    }
+    switch (column - TEXTS - NUMBERS) {
+    case 0:
         sqlite3_result_double(context, index->recall);
+        break;
+    case 1:
+        sqlite3_result_text(context, index->source, -1, SQLITE_TRANSIENT);
+        break;
+    case 2:
+        sqlite3_result_text(context, index->model, -1, SQLITE_TRANSIENT);
+        break;
+    case 3:
+        sqlite3_result_int(context, index->is_default != 0);
+        break;
+    case 4:
+        sqlite3_result_int64(context, index->n_sources > 0 ? (sqlite3_int64)index->n_sources : 1);
+        break;
+    default:
+        sqlite3_result_double(context, index->build_seconds);
+        break;
     }
     return SQLITE_OK;
 }

@@ -25,7 +25,7 @@ static int search_connect_as(sqlite3 *handle, struct connection *connection, boo
     static const char columns[] =
         "CREATE TABLE x(key, key2, key3, key4, distance REAL, \"index\" HIDDEN, query HIDDEN,"
         " %s HIDDEN, options HIDDEN, plan HIDDEN, complete HIDDEN, key5 HIDDEN,"
-        " key6 HIDDEN, key7 HIDDEN, key8 HIDDEN)";
+        " key6 HIDDEN, key7 HIDDEN, key8 HIDDEN, source HIDDEN)";
     struct search_table *search;
     char *declaration = sqlite3_mprintf(columns, within ? "max_distance" : "k");
     int code;
@@ -358,6 +358,9 @@ static int search_column(sqlite3_vtab_cursor *cursor, sqlite3_context *context, 
         sqlite3_result_text(context, annex_result_plan(stream->result), -1, SQLITE_TRANSIENT);
     } else if (column == COLUMN_COMPLETE) {
         sqlite3_result_int(context, annex_result_complete(stream->result));
+    } else if (column == COLUMN_SOURCE) {
+        sqlite3_result_text(context, annex_result_source_name(stream->result, stream->row), -1,
+                            SQLITE_TRANSIENT);
     } else if (column >= COLUMN_KEY5) {
         search_result_key(context, stream, (size_t)(column - COLUMN_KEY5) + SEARCH_VISIBLE_KEYS);
     } else if (column >= COLUMN_INDEX) {

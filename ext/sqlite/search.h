@@ -15,8 +15,9 @@ enum {
     COLUMN_BOUND, /* k, or the distance of annex_within */
     COLUMN_OPTIONS,
     COLUMN_PLAN,     /* … how the answer was found, */
-    COLUMN_COMPLETE, /* whether it was not cut, and keys that few indexes have */
-    COLUMN_KEY5
+    COLUMN_COMPLETE, /* whether it was not cut, keys that few indexes have, … */
+    COLUMN_KEY5,
+    COLUMN_SOURCE = COLUMN_KEY5 + 4 /* and the source of a row */
 };
 
 #define SEARCH_VISIBLE_KEYS 4

@@ -39,7 +39,7 @@ enum { PHASE_NEAR = 0, PHASE_REST, PHASE_LATE, PHASE_OVER };
 
 /* ---- places in the order ----------------------------------------------------------------------*/
 
-/* Compares a row with row `j` of another result, by (distance, key). */
+/* Compares a row with row `j` of another result, by (distance, key, source). */
 static int stream_compare(const annex_result *a, size_t i, const annex_result *b, size_t j)
 {
     double x = annex_result_distance(a, i);
@@ -51,6 +51,12 @@ static int stream_compare(const annex_result *a, size_t i, const annex_result *b
         annex_value right = annex_result_key(b, j, c);
 
         order = keylist_compare(&left, &right);
+    }
+    if (order == 0) {
+        size_t left = annex_result_source(a, i);
+        size_t right = annex_result_source(b, j);
+
+        order = (left > right) - (left < right);
     }
     return order;
 }
@@ -111,6 +117,7 @@ static annex_status stream_search(struct stream *stream, annex_db_request *reque
         request->has_after = 1;
         request->after_distance = annex_result_distance(after, last);
         request->after_key = key;
+        request->after_source = annex_result_source(after, last);
     }
     status = annex_db_search(annex, stream->index, request, result, error);
     connection_end(stream->connection);

@@ -9,7 +9,7 @@
 
 #include <time.h>
 
-static uint64_t budget_now_us(void)
+uint64_t budget_now_us(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

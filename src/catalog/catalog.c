@@ -11,7 +11,7 @@
 
 #include <strings.h>
 
-enum { CATALOG_KEPT_INDEXES = 8 };
+enum { CATALOG_KEPT_INDEXES = SOURCES_MOST + 8 }; /* all that one search needs, and some */
 
 annex_status catalog_new(annex_db *db, const char *schema, const char *name,
                          struct catalog_index **out, annex_error *error)
@@ -24,6 +24,7 @@ annex_status catalog_new(annex_db *db, const char *schema, const char *name,
     TRY_CLEANUP(status);
     TRY_CLEANUP(arena_text(&index->arena, name, strlen(name), &index->name, error));
     TRY_CLEANUP(host_quote(&index->arena, schema, &index->schema_sql, error));
+    index->definition.table = index->definition.collection = "";
     *out = index;
     return ANNEX_OK;
 cleanup:
@@ -223,6 +224,7 @@ static annex_status catalog_load(annex_db *db, const char *schema, const char *n
                               damaged ? catalog_call(index, "annex_drop", call) : "",
                               damaged ? " and create it again" : ""));
     }
+    index->collection_now = index->definition.collection_id;
     TRY_CLEANUP(catalog_name(index, error));
     TRY_CLEANUP(catalog_read_parts(db, index, error));
     *out = index;
@@ -232,9 +234,8 @@ cleanup:
     return status;
 }
 
-/* *hold stands at the row of the index, or is NULL when the schema has none of this name. */
-static annex_status catalog_find(annex_db *db, const char *schema, const char *name,
-                                 struct host_statement **hold, annex_error *error)
+annex_status catalog_find(annex_db *db, const char *schema, const char *name,
+                          struct host_statement **hold, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
     const char *quoted = NULL;

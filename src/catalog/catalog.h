@@ -23,7 +23,11 @@
 #include "host/host.h"
 #include "quant/codec.h"
 
-#define CATALOG_FORMAT 1 /* of the catalog tables; a reader refuses greater ones */
+/*
+ * Of the catalog tables; a reader refuses greater ones.
+ * 2: several sources, collections, default, seconds of the build.
+ */
+#define CATALOG_FORMAT 2
 
 /* ---- definition.c: what an index is -----------------------------------------------------------*/
 
@@ -36,8 +40,12 @@ struct definition {
     bool integer_key; /* ANNEX_KEY_INTEGER, otherwise ANNEX_KEY_BYTES of rowkey_encode */
     const char *where;
     const char *model;
-    const char *options;  /* as the user gave them */
-    const char **watched; /* columns whose change matters besides the keys: vector, condition */
+    const char *collection; /* of llm: only its rows are indexed; "": all of the table */
+    int64_t collection_id;  /* at the last sync; 0: there was no such collection */
+    uint32_t n_sources;     /* 0: the index has a table of its own; otherwise members */
+    bool is_default;        /* of its source */
+    const char *options;    /* as the user gave them */
+    const char **watched;   /* columns whose change matters besides the keys: vector, condition */
     size_t n_watched;
     annex_metric metric;
     annex_format format;
@@ -49,7 +57,10 @@ struct definition {
     uint32_t degree;
     uint32_t effort;
     uint32_t threads;
+    uint32_t build_ms; /* the last time that all rows were built */
 };
+
+#define SOURCES_MOST 64
 
 /* Parses the options of annex_db_create (NULL: none) over the defaults. */
 annex_status definition_parse(struct arena *arena, const char *options,
@@ -204,6 +215,7 @@ struct catalog_index {
     uint64_t fingerprint;   /* of triggers and log when they were found good; 0: not looked yet */
     int64_t schema_version; /* of the schema when the table was found to fit; 0: not looked yet */
     int64_t schema_seen;    /* number of the schema in the snapshot that was inspected last */
+    int64_t collection_now; /* the number of its collection in that snapshot */
     struct delta delta;
     annex_error stale; /* message: why the index cannot be trusted; "" when it can */
     bool followed;     /* names were changed since the definition was written */
@@ -237,6 +249,9 @@ annex_status catalog_open(annex_db *db, const char *name, struct catalog_index *
 annex_status catalog_open_in(annex_db *db, const char *schema, const char *name,
                              struct catalog_index **index, struct host_statement **hold,
                              annex_error *error);
+/* *hold stands at the row of the index, or is NULL when the schema has none of this name. */
+annex_status catalog_find(annex_db *db, const char *schema, const char *name,
+                          struct host_statement **hold, annex_error *error);
 /* Only finds the row of an index, whose definition may be unreadable. */
 annex_status catalog_locate(annex_db *db, struct arena *arena, const char *qualified,
                             const char **schema, const char **name, struct host_statement **hold,
@@ -262,6 +277,62 @@ annex_status schema_delete_part(annex_db *db, struct catalog_index *index, int64
 /* All that carry the number of the index. */
 annex_status schema_delete_parts(annex_db *db, const struct catalog_index *index,
                                  annex_error *error);
+
+/* ---- sources.c: an index over several sources -------------------------------------------------*/
+
+/* One source as annex_db_create takes it. */
+struct source_spec {
+    const char *label; /* "": by the table or collection */
+    const char *table, *column, *options;
+};
+
+/* What the options "sources" and "llm_collection" make of a table: one source, or several. */
+annex_status sources_split(struct arena *arena, const char *table, const char *column,
+                           const char *options, struct source_spec **specs, size_t *n,
+                           annex_error *error);
+/* The options of a copy: those of `definition` as it is now, with the members of `changes` (NULL:
+ * none), among which "column" may be. */
+annex_status sources_copy_options(struct arena *arena, const struct definition *definition,
+                                  const char *changes, const char **column, const char **out,
+                                  annex_error *error);
+/* What a source is called outside of its index: the collection, else the table. */
+const char *sources_name(const struct catalog_index *index);
+/* What it is called in answers: what follows the dot in the name of a member. */
+const char *sources_label(const struct catalog_index *index);
+bool sources_is_member(const char *name);
+/*
+ * The indexes that a verb is done to: the members, qualified by their schema, or the index itself.
+ * `whole` (may be NULL) gets the qualified name of an index that has members, otherwise NULL.
+ */
+annex_status sources_list(annex_db *db, struct arena *arena, const char *qualified,
+                          const char ***names, size_t *n, const char **whole, annex_error *error);
+/* The members of an index, in plain names; none when it has a table of its own. */
+annex_status sources_members(annex_db *db, struct arena *arena, const char *schema,
+                             const char *name, const char ***names, size_t *n, annex_error *error);
+/* The names of all indexes in a schema; `only`: "", or a condition in SQL. */
+annex_status sources_names(annex_db *db, struct arena *arena, const char *schema, const char *only,
+                           const char ***names, size_t *n, annex_error *error);
+/* Opens an index; a name that is none may be that of a source, and stands for its default index. */
+annex_status sources_open(annex_db *db, const char *name, struct catalog_index **index,
+                          struct host_statement **hold, annex_error *error);
+/* Refuses an index with members: `what` can be done with one source only. */
+annex_status sources_refuse(const struct catalog_index *index, const char *what,
+                            annex_error *error);
+/* Takes away the mark of the default from all indexes of a source, `except` one. */
+annex_status sources_clear_default(annex_db *db, const char *schema, const char *source,
+                                   int64_t except, annex_error *error);
+
+/* ---- collection.c: a collection of llm as a source --------------------------------------------*/
+
+/* Number and model of a collection now; *id = 0 when there is none. */
+annex_status collection_find(annex_db *db, const char *schema, const char *name,
+                             struct arena *arena, int64_t *id, const char **model,
+                             annex_error *error);
+/* For a new index: the table must be llm's, and the collection there. Takes number and model. */
+annex_status collection_define(annex_db *db, struct catalog_index *index, annex_error *error);
+/* Looks whether the name stands for the number and model that it did. */
+annex_status collection_inspect(annex_db *db, struct catalog_index *index, bool *moved,
+                                annex_error *error);
 
 /* ---- inspect.c: is everything as it was left? -------------------------------------------------*/
 
@@ -383,6 +454,9 @@ annex_status source_fetch_row(struct source_fetch *fetch, const annex_value *val
                               annex_error *error);
 void source_fetch_close(struct source_fetch *fetch);
 
+/* The condition of the index: what the user gave, and the collection. */
+annex_status source_condition(const struct catalog_index *index, struct arena *arena,
+                              const char **out, annex_error *error);
 /* A column of the table, quoted: "docs"."a". */
 annex_status source_column(const struct catalog_index *index, struct arena *arena,
                            const char *column, const char **out, annex_error *error);
@@ -449,6 +523,13 @@ struct compare_report {
  */
 annex_status compare_table(annex_db *db, struct catalog_index *index, compare_found found,
                            void *context, struct compare_report *report, annex_error *error);
+
+/* ---- db_create.c, for db_names.c --------------------------------------------------------------*/
+
+annex_status create_check_name(const char *name, annex_error *error);
+annex_status create_check_free(annex_db *db, const char *schema, const char *name,
+                               annex_error *error);
+annex_status create_check_writable(annex_db *db, const char *schema, annex_error *error);
 
 /* ---- db_sync.c --------------------------------------------------------------------------------*/
 

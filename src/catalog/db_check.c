@@ -80,12 +80,25 @@ static annex_status check_run(struct check *check, annex_error *error)
     return definition_is_complete(&index->definition) ? check_rows(check, error) : ANNEX_OK;
 }
 
-annex_status annex_db_check(annex_db *db, const char *name, annex_error *error)
+static annex_status check_one(annex_db *db, const char *name, annex_error *error)
 {
     struct check check = {.db = db};
     struct host_statement *hold = NULL;
     TRY(catalog_open(db, name, &check.index, &hold, error));
     annex_status status = check_run(&check, error);
     db->host->type->finish(hold);
+    return status;
+}
+
+annex_status annex_db_check(annex_db *db, const char *name, annex_error *error)
+{
+    struct arena scratch = {&db->env, NULL};
+    const char **names = NULL;
+    size_t n = 0;
+    annex_status status = sources_list(db, &scratch, name, &names, &n, NULL, error);
+    for (size_t i = 0; status == ANNEX_OK && i < n; i++) {
+        status = check_one(db, names[i], error);
+    }
+    arena_free(&scratch);
     return status;
 }

@@ -1,6 +1,8 @@
 /*
- * db_create.c - defining, renaming and dropping an index. Each is one transaction: all of it, or
- * nothing.
+ * db_create.c - defining an index, by options or as a copy of another one. One transaction: all of
+ * it, or nothing.
+ *
+ * Every source is defined and built first, which may take long; then the database is told.
  */
 #include "catalog/catalog.h"
 
@@ -10,7 +12,7 @@ enum { CREATE_NAME_BYTES = 200 };
 
 /* ---- names -----------------------------------------------------------------------------------*/
 
-static annex_status create_check_name(const char *name, annex_error *error)
+annex_status create_check_name(const char *name, annex_error *error)
 {
     if (name[0] == '\0' || strlen(name) > CREATE_NAME_BYTES || strchr(name, '.') != NULL) {
         return error_set(error, ANNEX_INVALID,
@@ -21,8 +23,8 @@ static annex_status create_check_name(const char *name, annex_error *error)
     return ANNEX_OK;
 }
 
-static annex_status create_check_free(annex_db *db, const char *schema, const char *name,
-                                      annex_error *error)
+annex_status create_check_free(annex_db *db, const char *schema, const char *name,
+                               annex_error *error)
 {
     struct host_statement *hold = NULL;
     struct catalog_index *index = NULL;
@@ -65,7 +67,7 @@ static annex_status create_resolve(annex_db *db, struct arena *arena, const char
     return present ? ANNEX_OK : error_set(error, ANNEX_NOT_FOUND, "there is no table %s", table);
 }
 
-static annex_status create_check_writable(annex_db *db, const char *schema, annex_error *error)
+annex_status create_check_writable(annex_db *db, const char *schema, annex_error *error)
 {
     if (schema != NULL && db->host->type->read_only(db->host, schema)) {
         return error_set(error, ANNEX_READ_ONLY,
@@ -112,6 +114,9 @@ static annex_status create_define(annex_db *db, struct catalog_index *index, con
     definition->n_keys = description.n_keys;
     definition->integer_key = description.integer_key;
     memcpy(definition->keys, description.keys, sizeof definition->keys);
+    if (definition->collection[0] != '\0') {
+        TRY(collection_define(db, index, error));
+    }
     if (definition->where[0] != '\0') {
         TRY(host->type->condition(host, &description, definition->where, &index->arena, &columns,
                                   &n, error));
@@ -126,16 +131,120 @@ static annex_status create_define(annex_db *db, struct catalog_index *index, con
     return ANNEX_OK;
 }
 
-/* Everything between begin and commit. */
-static annex_status create_run(annex_db *db, struct catalog_index *index, const char *table,
-                               const char *column, const char *options, annex_error *error)
+/* ---- several sources --------------------------------------------------------------------------*/
+
+/* A create on its way: one index, or one for each source and the row they belong to. */
+struct creation {
+    annex_db *db;
+    struct arena scratch;
+    const char *schema, *name;
+    const char *options; /* of the whole */
+    struct source_spec *specs;
+    struct catalog_index **indexes; /* [n], of the sources */
+    size_t n;
+    struct catalog_index *whole; /* NULL for one source */
+};
+
+/* Compares source `i` with the first of those before it that tells the same thing. */
+static annex_status create_agree(const struct creation *self, size_t i, annex_error *error)
 {
-    TRY(create_define(db, index, table, column, options, error));
-    TRY(create_check_free(db, index->schema, index->name, error));
+    const struct catalog_index *index = self->indexes[i];
+    const struct definition *b = &index->definition;
+    for (size_t j = 0; j < i; j++) {
+        const struct catalog_index *other = self->indexes[j];
+        const struct definition *a = &other->definition;
+        if (strcmp(sources_label(other), sources_label(index)) == 0) {
+            return error_set(error, ANNEX_INVALID,
+                             "two sources of index %s are called %s; give one another \"name\"",
+                             self->name, sources_label(index));
+        }
+        if (strcmp(a->model, b->model) != 0) {
+            return error_set(error, ANNEX_INVALID,
+                             "%s holds vectors of the model \"%s\" and %s those of \"%s\", which "
+                             "cannot be compared; make an index for each",
+                             sources_name(other), a->model, sources_name(index), b->model);
+        }
+        if (a->dimension > 0 && b->dimension > 0 && a->dimension != b->dimension) {
+            return error_set(error, ANNEX_INVALID,
+                             "%s holds vectors of %u dimensions and %s those of %u, which cannot "
+                             "be compared; make an index for each",
+                             sources_name(other), a->dimension, sources_name(index), b->dimension);
+        }
+    }
+    return ANNEX_OK;
+}
+
+/* The name of an index of a source: that of the whole, or the one of a member. */
+static annex_status create_name_index(struct creation *self, size_t i, const char *table,
+                                      annex_error *error)
+{
+    struct catalog_index *index = self->indexes[i];
+    const char *label = self->specs[i].label;
+    if (self->n == 1) {
+        return ANNEX_OK;
+    }
+    if (label[0] == '\0') {
+        label = index->definition.collection[0] != '\0' ? index->definition.collection : table;
+    }
+    return arena_printf(&index->arena, &index->name, error, "%s.%s", self->name, label);
+}
+
+/* Defines and builds the index of one source. */
+static annex_status create_build(struct creation *self, size_t i, annex_error *error)
+{
+    annex_db *db = self->db;
+    const struct source_spec *spec = &self->specs[i];
+    struct catalog_index *index = self->indexes[i];
+    const char *schema = NULL, *table = NULL;
+    TRY(schema_split(db, &self->scratch, spec->table, &schema, &table, error));
+    if (schema != NULL && strcmp(schema, self->schema) != 0) {
+        return error_set(error, ANNEX_INVALID,
+                         "the sources %s and %s are in different schemas; an index lives beside "
+                         "its tables",
+                         self->specs[0].table, spec->table);
+    }
+    TRY(create_define(db, index, table, spec->column, spec->options, error));
+    TRY(create_name_index(self, i, index->definition.table, error));
     TRY(catalog_name(index, error));
+    TRY(create_agree(self, i, error));
     TRY(catalog_build(db, index, true, error));
-    TRY(db->host->type->change(db->host, error));
-    TRY(schema_create_tables(db, index->schema_sql, error));
+    return create_agree(self, i, error); /* the rows have told the dimension */
+}
+
+/* A source that is still empty must become what the others are. */
+static void create_share_dimension(struct creation *self)
+{
+    uint32_t dimension = 0;
+    for (size_t i = 0; i < self->n; i++) {
+        dimension = MAX(dimension, self->indexes[i]->definition.dimension);
+    }
+    for (size_t i = 0; i < self->n; i++) {
+        self->indexes[i]->definition.dimension = dimension;
+    }
+}
+
+static annex_status create_write_whole(struct creation *self, annex_error *error)
+{
+    const struct definition *first = &self->indexes[0]->definition;
+    struct catalog_index *whole = self->whole;
+    whole->definition = (struct definition){
+        .table = "",
+        .column = "",
+        .where = "",
+        .collection = "",
+        .options = self->options,
+        .model = first->model,
+        .metric = first->metric,
+        .recall = first->recall,
+        .dimension = first->dimension,
+        .n_sources = (uint32_t)self->n,
+    };
+    TRY(schema_insert_index(self->db, whole, error));
+    return schema_update_index(self->db, whole, error);
+}
+
+static annex_status create_write(annex_db *db, struct catalog_index *index, annex_error *error)
+{
     TRY(schema_insert_index(db, index, error));
     TRY(catalog_name(index, error)); /* the name of the log has the number in it */
     struct host_log log = catalog_log(index);
@@ -147,128 +256,149 @@ static annex_status create_run(annex_db *db, struct catalog_index *index, const 
         TRY(store_write(db, index, &index->parts[i], error));
     }
     index->parts_expected = (int64_t)index->n_parts;
+    if (index->definition.is_default) {
+        TRY(sources_clear_default(db, index->schema, sources_name(index), index->id, error));
+    }
     return schema_update_index(db, index, error);
+}
+
+/* Everything between begin and commit. */
+static annex_status create_run(struct creation *self, annex_error *error)
+{
+    annex_db *db = self->db;
+    const char *schema_sql = self->indexes[0]->schema_sql;
+    TRY(create_check_free(db, self->schema, self->name, error));
+    for (size_t i = 0; i < self->n; i++) {
+        TRY(create_build(self, i, error));
+    }
+    create_share_dimension(self);
+    TRY(db->host->type->change(db->host, error));
+    TRY(schema_create_tables(db, schema_sql, error));
+    if (self->n > 1) {
+        TRY(create_write_whole(self, error));
+    }
+    for (size_t i = 0; i < self->n; i++) {
+        TRY(create_write(db, self->indexes[i], error));
+    }
+    return ANNEX_OK;
+}
+
+static annex_status creation_open(struct creation *self, annex_error *error)
+{
+    annex_db *db = self->db;
+    TRY(create_check_writable(db, self->schema, error));
+    TRY(arena_new(&self->scratch, self->n, sizeof *self->indexes, &self->indexes, error));
+    for (size_t i = 0; i < self->n; i++) {
+        TRY(catalog_new(db, self->schema, self->name, &self->indexes[i], error));
+    }
+    return self->n > 1 ? catalog_new(db, self->schema, self->name, &self->whole, error) : ANNEX_OK;
+}
+
+static void creation_close(struct creation *self)
+{
+    for (size_t i = 0; self->indexes != NULL && i < self->n; i++) {
+        catalog_close(self->db, self->indexes[i]);
+    }
+    catalog_close(self->db, self->whole);
+    arena_free(&self->scratch);
+}
+
+/* The transaction that begin has opened. */
+static annex_status creation_end(struct creation *self, annex_status status, annex_error *error)
+{
+    annex_db *db = self->db;
+    if (status == ANNEX_OK) {
+        status = db->host->type->commit(db->host, error);
+    }
+    if (status == ANNEX_OK) {
+        return ANNEX_OK;
+    }
+    db->host->type->rollback(db->host);
+    for (size_t i = 0; self->indexes != NULL && i < self->n; i++) {
+        struct catalog_index *index = self->indexes[i];
+        for (size_t j = 0; index != NULL && j < index->n_parts; j++) {
+            store_remove(db, index, &index->parts[j]);
+        }
+    }
+    return status;
 }
 
 annex_status annex_db_create(annex_db *db, const char *index_name, const char *table,
                              const char *column, const char *options, annex_error *error)
 {
-    struct arena scratch = {&db->env, NULL};
-    struct catalog_index *index = NULL;
-    const char *schema = NULL, *name = NULL, *table_name = NULL;
+    struct creation self = {.db = db, .scratch = {&db->env, NULL}, .options = options};
+    const char *table_name = NULL;
     annex_status status =
-        create_resolve(db, &scratch, index_name, table, &schema, &name, &table_name, error);
+        sources_split(&self.scratch, table, column, options, &self.specs, &self.n, error);
     TRY_CLEANUP(status);
-    TRY_CLEANUP(catalog_new(db, schema, name, &index, error));
-    TRY_CLEANUP(create_check_writable(db, schema, error));
+    TRY_CLEANUP(create_resolve(db, &self.scratch, index_name, table, &self.schema, &self.name,
+                               &table_name, error));
+    TRY_CLEANUP(creation_open(&self, error));
     TRY_CLEANUP(db->host->type->begin(db->host, error));
-    status = create_run(db, index, table_name, column, options, error);
-    if (status == ANNEX_OK) {
-        status = db->host->type->commit(db->host, error);
-    }
-    if (status != ANNEX_OK) {
-        db->host->type->rollback(db->host);
-        for (size_t i = 0; i < index->n_parts; i++) {
-            store_remove(db, index, &index->parts[i]);
-        }
-    }
+    status = creation_end(&self, create_run(&self, error), error);
 cleanup:
-    catalog_close(db, index);
-    arena_free(&scratch);
+    creation_close(&self);
     return status;
 }
 
-/* ---- rename ----------------------------------------------------------------------------------*/
+/* ---- copy ------------------------------------------------------------------------------------*/
 
-static annex_status rename_run(annex_db *db, const char *from, const char *to,
-                               struct arena *scratch, struct catalog_index **out,
-                               annex_error *error)
+/* The source of one index, as it is now, with the changes that the user wants. */
+static annex_status copy_spec(struct creation *self, const char *from, const char *changes,
+                              struct source_spec *spec, annex_error *error)
 {
+    annex_db *db = self->db;
+    struct arena *arena = &self->scratch;
     struct catalog_index *index = NULL;
     struct host_statement *hold = NULL;
-    const char *schema = NULL, *name = NULL;
     TRY(catalog_open(db, from, &index, &hold, error));
+    annex_status status = catalog_inspect(db, index, error);
+    TRY_CLEANUP(status);
+    TRY_CLEANUP(arena_text(arena, index->schema, strlen(index->schema), &self->schema, error));
+    TRY_CLEANUP(arena_printf(arena, &spec->table, error, "%s.%s", index->schema, index->table));
+    spec->label = "";
+    if (sources_is_member(index->name)) {
+        const char *label = sources_label(index);
+        TRY_CLEANUP(arena_text(arena, label, strlen(label), &spec->label, error));
+    }
+    status = sources_copy_options(arena, &index->definition, changes, &spec->column, &spec->options,
+                                  error);
+cleanup:
     db->host->type->finish(hold);
-    *out = index;
-    TRY(create_check_writable(db, index->schema, error));
-    TRY(schema_split(db, scratch, to, &schema, &name, error));
-    if (schema != NULL && strcmp(schema, index->schema) != 0) {
-        return error_set(error, ANNEX_INVALID,
-                         "an index cannot move to another schema; it lives beside its table in %s",
-                         index->schema);
-    }
-    TRY(create_check_name(name, error));
-    if (strcmp(name, index->name) != 0) {
-        TRY(create_check_free(db, index->schema, name, error));
-    }
-    TRY(arena_text(&index->arena, name, strlen(name), &index->name, error));
-    TRY(db->host->type->change(db->host, error));
-    return schema_update_index(db, index, error);
-}
-
-annex_status annex_db_rename(annex_db *db, const char *from, const char *to, annex_error *error)
-{
-    struct arena scratch = {&db->env, NULL};
-    struct catalog_index *index = NULL;
-    TRY(db->host->type->begin(db->host, error));
-    annex_status status = rename_run(db, from, to, &scratch, &index, error);
-    if (status == ANNEX_OK) {
-        status = db->host->type->commit(db->host, error);
-    }
-    if (status != ANNEX_OK) {
-        db->host->type->rollback(db->host);
-    }
-    if (index != NULL) {
-        catalog_forget(index);
-    }
-    arena_free(&scratch);
     return status;
 }
 
-/* ---- drop ------------------------------------------------------------------------------------*/
-
-/* Works also when the definition cannot be read: everything is found by the number of the index. */
-static annex_status drop_run(annex_db *db, const char *name, struct arena *scratch,
-                             struct catalog_index **out, annex_error *error)
+static annex_status copy_read(struct creation *self, const char *from, const char *to,
+                              const char *changes, annex_error *error)
 {
-    struct host_statement *hold = NULL;
-    const char *schema = NULL, *plain = NULL;
-    TRY(catalog_locate(db, scratch, name, &schema, &plain, &hold, error));
-    int64_t id = host_integer(db->host, hold, 0);
-    db->host->type->finish(hold);
-    TRY(create_check_writable(db, schema, error));
-    TRY(catalog_new(db, schema, plain, out, error));
-    struct catalog_index *index = *out;
-    index->id = id;
-    index->definition.table = ""; /* not needed, and perhaps not readable */
-    TRY(catalog_name(index, error));
-    (void)catalog_read_parts(db, index, NULL);
-    TRY(db->host->type->change(db->host, error));
-    struct host_log log = catalog_log(index);
-    TRY(db->host->type->log_drop(db->host, &log, error));
-    TRY(schema_create_tables(db, index->schema_sql, error)); /* somebody may have dropped one */
-    TRY(schema_delete_parts(db, index, error));
-    TRY(host_run(db->host, error, "DELETE FROM %s.annex_index WHERE id = %lld", index->schema_sql,
-                 (long long)id));
-    return schema_drop_tables(db, index->schema_sql, error);
+    const char **names = NULL;
+    const char *schema = NULL;
+    TRY(sources_list(self->db, &self->scratch, from, &names, &self->n, NULL, error));
+    TRY(arena_new(&self->scratch, self->n, sizeof *self->specs, &self->specs, error));
+    for (size_t i = 0; i < self->n; i++) {
+        TRY(copy_spec(self, names[i], changes, &self->specs[i], error));
+    }
+    self->options = self->specs[0].options;
+    TRY(schema_split(self->db, &self->scratch, to, &schema, &self->name, error));
+    TRY(create_check_name(self->name, error));
+    return schema == NULL || strcmp(schema, self->schema) == 0
+               ? ANNEX_OK
+               : error_set(error, ANNEX_INVALID,
+                           "a copy cannot lie in another schema; an index lives beside its table "
+                           "in %s",
+                           self->schema);
 }
 
-annex_status annex_db_drop(annex_db *db, const char *name, annex_error *error)
+annex_status annex_db_copy(annex_db *db, const char *from, const char *to, const char *changes,
+                           annex_error *error)
 {
-    struct arena scratch = {&db->env, NULL};
-    struct catalog_index *index = NULL;
-    TRY(db->host->type->begin(db->host, error));
-    annex_status status = drop_run(db, name, &scratch, &index, error);
-    if (status == ANNEX_OK) {
-        status = db->host->type->commit(db->host, error);
-    }
-    if (status != ANNEX_OK) {
-        db->host->type->rollback(db->host);
-    }
-    for (size_t i = 0; status == ANNEX_OK && i < index->n_parts; i++) {
-        store_remove(db, index, &index->parts[i]);
-    }
-    catalog_close(db, index);
-    arena_free(&scratch);
+    struct creation self = {.db = db, .scratch = {&db->env, NULL}};
+    annex_status status = copy_read(&self, from, to, changes, error);
+    TRY_CLEANUP(status);
+    TRY_CLEANUP(creation_open(&self, error));
+    TRY_CLEANUP(db->host->type->begin(db->host, error));
+    status = creation_end(&self, create_run(&self, error), error);
+cleanup:
+    creation_close(&self);
     return status;
 }

@@ -118,10 +118,16 @@ static annex_status list_define(const struct catalog_index *index, struct arena 
     TRY(list_copy(arena, definition->where, &item->where, error));
     TRY(list_copy(arena, definition->options, &item->options, error));
     TRY(list_define_keys(definition, arena, item, error));
+    TRY(list_copy(arena, definition->model, &item->model, error));
+    TRY(list_copy(arena, sources_name(index), &item->source, error));
     item->metric = annex_metric_name(definition->metric);
     item->format = annex_format_name(definition->format);
     item->storage = definition->in_file ? "file" : "database";
     item->dimension = definition->dimension;
+    item->is_default = definition->is_default;
+    item->is_member = sources_is_member(index->name);
+    item->n_sources = definition->n_sources;
+    item->build_seconds = definition->build_ms / 1e3;
     return ANNEX_OK;
 }
 
@@ -130,6 +136,9 @@ static annex_status list_describe(annex_db *db, struct catalog_index *index, str
 {
     list_sum_parts(index, item);
     TRY(list_define(index, arena, item, error)); /* also when the table is gone */
+    if (item->n_sources > 0) {
+        return ANNEX_OK; /* list_sum_sources tells the rest */
+    }
     TRY(list_look(db, index, error));
     TRY(list_define(index, arena, item, error)); /* table and columns may have been renamed */
     if (index->stale.message[0] == '\0') {
@@ -160,9 +169,12 @@ static annex_status list_add(annex_db *db, const char *schema, const char *name,
                              .storage = "",
                              .state = "stale",
                              .reason = "",
-                             .options = "{}"};
+                             .options = "{}",
+                             .source = "",
+                             .model = ""};
     TRY(list_copy(arena, schema, &item->schema, error));
     TRY(list_copy(arena, name, &item->name, error));
+    item->is_member = sources_is_member(name);
     annex_status status = catalog_open_in(db, schema, name, &index, &hold, &why);
     if (status == ANNEX_OK) {
         status = list_describe(db, index, arena, item, &why);
@@ -178,34 +190,94 @@ static annex_status list_add(annex_db *db, const char *schema, const char *name,
     return ANNEX_OK;
 }
 
+/* ---- an index over several sources ------------------------------------------------------------*/
+
+/* Adds a text unless it is what was said last: "posts, tils", but "embedding". */
+static annex_status list_join(struct arena *arena, const char **list, const char *text,
+                              annex_error *error)
+{
+    size_t length = strlen(*list), more = strlen(text);
+    bool said = length >= more && strcmp(*list + length - more, text) == 0 &&
+                (length == more || (*list)[length - more - 1] == ' ');
+    return said ? ANNEX_OK
+                : arena_printf(arena, list, error, "%s%s%s", *list, length > 0 ? ", " : "", text);
+}
+
+static annex_status list_add_source(struct arena *arena, annex_db_index *whole,
+                                    const annex_db_index *source, size_t n_before,
+                                    annex_error *error)
+{
+    static const char *const states[] = {"fresh", "delta", "stale"};
+    size_t worst = 0;
+    TRY(list_join(arena, &whole->table, source->table, error));
+    TRY(list_join(arena, &whole->column, source->column, error));
+    TRY(list_join(arena, &whole->keys, source->keys, error));
+    TRY(list_join(arena, &whole->source, source->source, error));
+    for (size_t i = 0; i < ARRAY_LENGTH(states); i++) {
+        bool either = strcmp(source->state, states[i]) == 0 || strcmp(whole->state, states[i]) == 0;
+        worst = either ? i : worst;
+    }
+    whole->state = states[worst];
+    whole->reason = whole->reason[0] == '\0' ? source->reason : whole->reason;
+    whole->family = source->rows >= whole->rows ? source->family : whole->family;
+    whole->format = source->format;
+    whole->storage = source->storage;
+    whole->dimension = source->dimension;
+    whole->is_default = (n_before == 0 || whole->is_default) && source->is_default;
+    double rows = (double)(whole->rows + source->rows);
+    double sum = whole->recall * (double)whole->rows + source->recall * (double)source->rows;
+    whole->recall = rows > 0 ? sum / rows : 1;
+    whole->rows += source->rows;
+    whole->delta_rows += source->delta_rows;
+    whole->dead_rows += source->dead_rows;
+    whole->segments += source->segments;
+    whole->bytes += source->bytes;
+    whole->build_seconds += source->build_seconds;
+    if (source->n_key_columns > whole->n_key_columns) {
+        whole->n_key_columns = source->n_key_columns;
+        whole->key_columns = source->key_columns;
+    }
+    return ANNEX_OK;
+}
+
+static annex_status list_sum_sources(struct arena *arena, annex_db_index *whole,
+                                     const annex_db_index *items, size_t n, annex_error *error)
+{
+    size_t length = strlen(whole->name), found = 0;
+    whole->state = "fresh";
+    whole->table = whole->column = whole->keys = whole->source = "";
+    whole->n_key_columns = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(items[i].schema, whole->schema) == 0 &&
+            strncmp(items[i].name, whole->name, length) == 0 && items[i].name[length] == '.') {
+            TRY(list_add_source(arena, whole, &items[i], found, error));
+            found++;
+        }
+    }
+    if (found != whole->n_sources) {
+        whole->state = "stale";
+        return arena_printf(arena, &whole->reason, error,
+                            "%zu of the %zu sources of index %s are in annex_index; run "
+                            "annex_drop('%s') and create it again",
+                            found, whole->n_sources, whole->name, whole->name);
+    }
+    return ANNEX_OK;
+}
+
 /* ---- all of them -----------------------------------------------------------------------------*/
 
 /* The names of a schema, read to the end first: describing an index runs other statements. */
 static annex_status list_names(annex_db *db, const char *schema, struct arena *arena,
                                struct buffer *names, annex_error *error)
 {
-    struct host_statement *statement = NULL;
-    const char *quoted = NULL;
-    bool present = false, row = true;
-    TRY(db->host->type->has_table(db->host, schema, "annex_index", &present, error));
-    if (!present) {
-        return ANNEX_OK;
+    const char **plain = NULL;
+    size_t n = 0;
+    TRY(sources_names(db, arena, schema, "ORDER BY name", &plain, &n, error));
+    for (size_t i = 0; i < n; i++) {
+        const char *pair[2] = {schema, plain[i]};
+        TRY(buffer_append(&db->env, names, pair, sizeof pair, error));
     }
-    TRY(host_quote(arena, schema, &quoted, error));
-    annex_status status = host_prepare(db->host, &statement, error,
-                                       "SELECT name FROM %s.annex_index ORDER BY name", quoted);
-    while (status == ANNEX_OK) {
-        const char *pair[2] = {schema, NULL};
-        TRY_CLEANUP(db->host->type->step(statement, &row, error));
-        if (!row) {
-            break;
-        }
-        TRY_CLEANUP(host_text(db->host, statement, 0, arena, &pair[1], error));
-        TRY_CLEANUP(buffer_append(&db->env, names, pair, sizeof pair, error));
-    }
-cleanup:
-    db->host->type->finish(statement);
-    return status;
+    return ANNEX_OK;
 }
 
 annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t *n, annex_error *error)
@@ -230,6 +302,12 @@ annex_status annex_db_list(annex_db *db, annex_db_index **list, size_t *n, annex
     for (size_t i = 0; i < count; i++) {
         const char *const *pair = (const char *const *)names.data + 2 * i;
         TRY_CLEANUP(list_add(db, pair[0], pair[1], &block->arena, &block->items[i], error));
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (block->items[i].n_sources > 0) {
+            TRY_CLEANUP(
+                list_sum_sources(&block->arena, &block->items[i], block->items, count, error));
+        }
     }
     *list = block->items;
     *n = count;

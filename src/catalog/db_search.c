@@ -226,6 +226,27 @@ static annex_status search_read_after(struct search *search, annex_error *error)
     return ANNEX_OK;
 }
 
+/* Vectors of two models say nothing about each other, also when their dimensions are the same. */
+static annex_status search_check_model(const struct search *search, annex_error *error)
+{
+    const struct catalog_index *index = search->index;
+    const char *asked = search->settings.model, *held = index->definition.model;
+    return asked == NULL || held[0] == '\0' || strcmp(asked, held) == 0
+               ? ANNEX_OK
+               : error_set(error, ANNEX_INVALID,
+                           "index %s holds vectors of the model %s, and the query is of %s; embed "
+                           "the query with %s, or search an index of the other model",
+                           index->name, held, asked, held);
+}
+
+static annex_status search_name_source(struct search *search, annex_error *error)
+{
+    annex_result *result = search->result;
+    const char *label = sources_label(search->index);
+    TRY(arena_new(&result->arena, 1, sizeof *result->names, &result->names, error));
+    return arena_text(&result->arena, label, strlen(label), result->names, error);
+}
+
 /* Everything between finding the index and the result; the snapshot is held by the caller. */
 static annex_status search_run(struct search *search, annex_error *error)
 {
@@ -234,8 +255,10 @@ static annex_status search_run(struct search *search, annex_error *error)
     TRY(settings_parse(&search->result->arena, request->options, &search->settings, error));
     TRY(diversify_check(search, error));
     TRY(group_check(search, error));
+    TRY(search_check_model(search, error));
     budget_begin(&search->budget, &search->settings, request->spent);
     TRY(search_look(search, error));
+    TRY(search_name_source(search, error));
     if (!definition_is_complete(&index->definition)) { /* it was made over an empty table */
         TRY(source_learn(search->db, index, error));
     }
@@ -274,40 +297,50 @@ static annex_status request_check(const annex_db_request *request, annex_error *
     return ANNEX_OK;
 }
 
-annex_status annex_db_search(annex_db *db, const char *name, const annex_db_request *request,
-                             annex_result **result, annex_error *error)
+annex_status search_index(annex_db *db, struct catalog_index *index,
+                          const annex_db_request *request, annex_result **result,
+                          annex_error *error)
 {
-    struct search search = {.db = db, .request = request};
-    struct host_statement *hold = NULL;
+    struct search search = {.db = db, .request = request, .index = index};
+    struct definition *definition = &index->definition;
+    annex_format format = definition->format;
+    uint32_t dimension = definition->dimension;
     *result = NULL;
-    TRY(request_check(request, error));
     TRY(result_new(&db->env, &search.result, error));
-    annex_status status = catalog_open(db, name, &search.index, &hold, error);
-    if (status == ANNEX_OK) {
-        struct definition *definition = &search.index->definition;
-        annex_format format = definition->format;
-        uint32_t dimension = definition->dimension;
-        status = search_run(&search, error);
-        filter_free(db, search.index, &search.filter);
-        memory_free(&db->env, search.query, search.fetch.reader.bytes, 1);
-        memory_free(&db->env, search.vector, search.fetch.reader.bytes, 1);
-        search_free_measure(&search);
-        source_fetch_close(&search.fetch);
-        definition->format = format; /* what was learned holds for this snapshot only */
-        definition->dimension = dimension;
-    }
+    annex_status status = search_run(&search, error);
+    filter_free(db, index, &search.filter);
+    memory_free(&db->env, search.query, search.fetch.reader.bytes, 1);
+    memory_free(&db->env, search.vector, search.fetch.reader.bytes, 1);
+    search_free_measure(&search);
+    source_fetch_close(&search.fetch);
+    definition->format = format; /* what was learned holds for this snapshot only */
+    definition->dimension = dimension;
     if (search.ranking.env != NULL) {
         ranking_free(&search.ranking);
     }
     buffer_free(&db->env, &search.skipped_bytes);
     buffer_free(&db->env, &search.after_bytes);
-    db->host->type->finish(hold);
     if (status != ANNEX_OK) {
         annex_result_free(search.result);
         return status;
     }
     *result = search.result;
     return ANNEX_OK;
+}
+
+annex_status annex_db_search(annex_db *db, const char *name, const annex_db_request *request,
+                             annex_result **result, annex_error *error)
+{
+    struct catalog_index *index = NULL;
+    struct host_statement *hold = NULL;
+    *result = NULL;
+    TRY(request_check(request, error));
+    TRY(sources_open(db, name, &index, &hold, error));
+    annex_status status = index->definition.n_sources > 0
+                              ? search_merge(db, index, request, result, error)
+                              : search_index(db, index, request, result, error);
+    db->host->type->finish(hold);
+    return status;
 }
 
 /* ---- the vector of a row ----------------------------------------------------------------------*/
@@ -341,10 +374,11 @@ annex_status annex_db_vector(annex_db *db, const char *name, const annex_value *
     *bytes = 0;
     *metric = 0;
     *dimension = 0;
-    TRY(catalog_open(db, name, &index, &hold, error));
+    TRY(sources_open(db, name, &index, &hold, error));
     struct definition *definition = &index->definition;
     struct definition before = *definition;
-    annex_status status = ANNEX_OK;
+    annex_status status = sources_refuse(index, "reading a vector", error);
+    TRY_CLEANUP(status);
     if (key_columns != index->shape.n_columns) {
         TRY_CLEANUP(error_set(error, ANNEX_INVALID, "the key of index %s has %zu columns, not %zu",
                               name, index->shape.n_columns, key_columns));

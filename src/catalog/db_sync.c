@@ -14,8 +14,9 @@
  *   1. One transaction; after a failure database, log and segments are as they were.
  *   2. The watermark is the last log row that was read, in the transaction that wrote the segments.
  *   3. Files go only after the commit.
+ *   4. The sources of an index are synced one after the other, each in a transaction of its own.
  */
-#include "catalog/catalog.h"
+#include "catalog/search.h"
 
 enum { FOLD_FLAT_BELOW = 4096 }; /* rows; fewer than that make no lists */
 
@@ -25,6 +26,7 @@ annex_status catalog_build(annex_db *db, struct catalog_index *index, bool stric
                            annex_error *error)
 {
     struct source_rows rows;
+    uint64_t started_us = budget_now_us();
     /* What a sync knows already stays, whatever the first rows have become since. */
     if (strict || !definition_is_complete(&index->definition)) {
         TRY(source_learn(db, index, error));
@@ -39,6 +41,8 @@ annex_status catalog_build(annex_db *db, struct catalog_index *index, bool stric
         source_say_left_out(&rows);
     }
     source_rows_close(&rows);
+    uint64_t took_ms = (budget_now_us() - started_us) / 1000;
+    index->definition.build_ms = (uint32_t)MIN(took_ms, (uint64_t)UINT32_MAX);
     return status;
 }
 
@@ -294,6 +298,7 @@ static annex_status sync_write(struct sync_work *work, annex_error *error)
     TRY(log_trim(db, index, error));
     index->definition.table = index->table; /* it may have been renamed */
     index->definition.integer_key = index->shape.integer;
+    index->definition.collection_id = index->collection_now;
     return schema_update_index(db, index, error);
 }
 
@@ -421,14 +426,38 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
     return status;
 }
 
+/* The sources one after the other, or the index itself. */
+static annex_status sync_sources(annex_db *db, const char *name, bool optimize,
+                                 annex_sync_report *report, annex_error *error)
+{
+    struct arena scratch = {&db->env, NULL};
+    annex_sync_report sum = {0}, one;
+    const char **names = NULL;
+    size_t n = 0;
+    annex_status status = sources_list(db, &scratch, name, &names, &n, NULL, error);
+    for (size_t i = 0; status == ANNEX_OK && i < n; i++) {
+        status = catalog_sync(db, names[i], optimize, &one, error);
+        sum.inserted += one.inserted;
+        sum.deleted += one.deleted;
+        sum.segments += one.segments;
+        sum.rebuilt |= one.rebuilt;
+        sum.swept |= one.swept;
+    }
+    if (report != NULL) {
+        *report = status == ANNEX_OK ? sum : (annex_sync_report){0};
+    }
+    arena_free(&scratch);
+    return status;
+}
+
 annex_status annex_db_sync(annex_db *db, const char *index, annex_sync_report *report,
                            annex_error *error)
 {
-    return catalog_sync(db, index, false, report, error);
+    return sync_sources(db, index, false, report, error);
 }
 
 annex_status annex_db_optimize(annex_db *db, const char *index, annex_sync_report *report,
                                annex_error *error)
 {
-    return catalog_sync(db, index, true, report, error);
+    return sync_sources(db, index, true, report, error);
 }

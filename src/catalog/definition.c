@@ -160,6 +160,28 @@ static annex_status read_threads(struct member_reader *reader, json_t *value)
     return member_number(reader, value, 0, 1024, &reader->definition->threads);
 }
 
+static annex_status read_collection(struct member_reader *reader, json_t *value)
+{
+    TRY(member_text(reader, value, &reader->definition->collection));
+    return reader->definition->collection[0] != '\0'
+               ? ANNEX_OK
+               : member_wrong(reader, "the name of a collection");
+}
+
+static annex_status member_boolean(struct member_reader *reader, json_t *value, bool *out)
+{
+    if (!json_is_boolean(value)) {
+        return member_wrong(reader, "true or false");
+    }
+    *out = json_is_true(value);
+    return ANNEX_OK;
+}
+
+static annex_status read_default(struct member_reader *reader, json_t *value)
+{
+    return member_boolean(reader, value, &reader->definition->is_default);
+}
+
 /* The next ones are kept in the catalog only. */
 
 static annex_status read_table(struct member_reader *reader, json_t *value)
@@ -192,11 +214,26 @@ static annex_status read_watched(struct member_reader *reader, json_t *value)
 
 static annex_status read_integer_key(struct member_reader *reader, json_t *value)
 {
-    if (!json_is_boolean(value)) {
-        return member_wrong(reader, "true or false");
+    return member_boolean(reader, value, &reader->definition->integer_key);
+}
+
+static annex_status read_collection_id(struct member_reader *reader, json_t *value)
+{
+    if (!json_is_integer(value)) {
+        return member_wrong(reader, "an integer");
     }
-    reader->definition->integer_key = json_is_true(value);
+    reader->definition->collection_id = json_integer_value(value);
     return ANNEX_OK;
+}
+
+static annex_status read_sources(struct member_reader *reader, json_t *value)
+{
+    return member_number(reader, value, 2, SOURCES_MOST, &reader->definition->n_sources);
+}
+
+static annex_status read_build_ms(struct member_reader *reader, json_t *value)
+{
+    return member_number(reader, value, 0, UINT32_MAX, &reader->definition->build_ms);
 }
 
 static annex_status read_catalog(struct member_reader *reader, json_t *value)
@@ -227,14 +264,19 @@ static const struct member {
     {"threads", read_threads},
     {"model", read_model},
     {"codes", read_codes},
+    {"llm_collection", read_collection},
+    {"default", read_default},
     {"catalog", read_catalog},
     {"table", read_table},
     {"column", read_column},
     {"integer_key", read_integer_key},
     {"options", read_options},
     {"watched", read_watched},
+    {"collection_id", read_collection_id},
+    {"sources", read_sources},
+    {"build_ms", read_build_ms},
 };
-enum { OPTION_MEMBERS = 13 }; /* the first ones may be given by a user */
+enum { OPTION_MEMBERS = 15 }; /* the first ones may be given by a user */
 
 /* ---- names that are not known ----------------------------------------------------------------*/
 
@@ -363,13 +405,16 @@ annex_status definition_parse(struct arena *arena, const char *options,
                               struct definition *definition, annex_error *error)
 {
     memset(definition, 0, sizeof *definition);
-    definition->metric = ANNEX_L2;
     definition->recall = 0.95;
     definition->where = definition->model = definition->table = definition->column = "";
+    definition->collection = "";
     bool given = options != NULL && options[strspn(options, " \t\r\n")] != '\0';
     definition->options = given ? options : "{}";
     if (given) {
         TRY(definition_apply(arena, options, OPTION_MEMBERS, definition, error));
+    }
+    if (definition->metric == 0) {
+        definition->metric = definition->collection[0] != '\0' ? ANNEX_COSINE : ANNEX_L2;
     }
     return definition_check(definition, error);
 }
@@ -386,9 +431,10 @@ annex_status definition_read(struct arena *arena, const char *text, struct defin
     if (status == ANNEX_TOO_NEW || status == ANNEX_NOMEM) {
         return error_set(error, status, "%s", why.message);
     }
-    bool complete = definition->n_keys > 0 && definition->n_watched > 0 &&
-                    definition->table[0] != '\0' && definition->column[0] != '\0' &&
-                    (!definition->integer_key || definition->n_keys == 1);
+    bool complete =
+        definition->n_sources > 0 ||
+        (definition->n_keys > 0 && definition->n_watched > 0 && definition->table[0] != '\0' &&
+         definition->column[0] != '\0' && (!definition->integer_key || definition->n_keys == 1));
     if (status != ANNEX_OK || !complete) {
         return error_set(error, ANNEX_DAMAGED, "the definition in annex_index is damaged: %s",
                          status != ANNEX_OK ? why.message : "table, column or key is missing");
@@ -431,10 +477,9 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
     const struct {
         const char *name;
         uint32_t value;
-    } numbers[] = {{"dimension", definition->dimension},
-                   {"degree", definition->degree},
-                   {"effort", definition->effort},
-                   {"threads", definition->threads}};
+    } numbers[] = {{"dimension", definition->dimension}, {"degree", definition->degree},
+                   {"effort", definition->effort},       {"threads", definition->threads},
+                   {"sources", definition->n_sources},   {"build_ms", definition->build_ms}};
     for (size_t i = 0; object != NULL && i < ARRAY_LENGTH(numbers); i++) {
         if (numbers[i].value > 0) {
             json_object_set_new(object, numbers[i].name, json_integer(numbers[i].value));
@@ -442,6 +487,16 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
     }
     if (object != NULL && definition->codes != ANNEX_CODES_AUTO) {
         json_object_set_new(object, "codes", json_string(annex_codes_name(definition->codes)));
+    }
+    if (object != NULL && definition->n_keys == 0) { /* its members have keys */
+        json_object_del(object, "key");
+    }
+    if (object != NULL && definition->is_default) {
+        json_object_set_new(object, "default", json_true());
+    }
+    if (object != NULL && definition->collection[0] != '\0') {
+        json_object_set_new(object, "llm_collection", json_string(definition->collection));
+        json_object_set_new(object, "collection_id", json_integer(definition->collection_id));
     }
     if (object == NULL) {
         return error_set(error, ANNEX_INVALID,

@@ -107,17 +107,16 @@ static annex_status filter_prepare(annex_db *db, struct catalog_index *index,
                                    struct host_statement **statement, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
-    const char *columns = NULL, *first = NULL;
-    const char *where = index->definition.where;
+    const char *columns = NULL, *first = NULL, *where = NULL;
     annex_error why = {ANNEX_OK, ""};
     annex_status status = source_key_list(index, &scratch, &columns, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(source_column(index, &scratch, index->definition.keys[0], &first, error));
-    status = host_prepare(db->host, statement, &why,
-                          "SELECT %s FROM %s WHERE (%s\n) AND (%s\n) AND (%s%s)", columns,
-                          index->table_sql, filter_has_where(request) ? request->where : "1",
-                          where[0] != '\0' ? where : "1", request->has_keys ? first : "1",
-                          request->has_keys ? " = ?1" : "");
+    TRY_CLEANUP(source_condition(index, &scratch, &where, error));
+    status =
+        host_prepare(db->host, statement, &why, "SELECT %s FROM %s WHERE (%s\n) AND %s AND (%s%s)",
+                     columns, index->table_sql, filter_has_where(request) ? request->where : "1",
+                     where, request->has_keys ? first : "1", request->has_keys ? " = ?1" : "");
     if (status != ANNEX_OK) {
         status = error_set(error, status == ANNEX_HOST ? ANNEX_INVALID : status,
                            "the condition of the search does not work: %s", why.message);

@@ -27,6 +27,8 @@ struct host_log catalog_log(const struct catalog_index *index)
         .n_keys = index->definition.n_keys,
         .watched = index->definition.watched,
         .n_watched = index->definition.n_watched,
+        .scoped = index->definition.collection[0] != '\0',
+        .scope = index->collection_now,
         .beside = inspect_beside,
         .n_beside = ARRAY_LENGTH(inspect_beside),
         .fingerprint = index->fingerprint,
@@ -41,6 +43,9 @@ const char *catalog_call(const struct catalog_index *index, const char *function
     size_t n = (size_t)snprintf(text, CALL_TEXT_BYTES, "%s('", function);
     for (size_t i = 0; i < ARRAY_LENGTH(pieces); i++) {
         for (const char *c = pieces[i]; *c != '\0' && n < CALL_TEXT_BYTES - 5; c++) {
+            if (*c == '.' && i == 2) {
+                break; /* a member: what is to be run is for all of the index */
+            }
             text[n++] = *c;
             if (*c == '\'') {
                 text[n++] = *c;
@@ -294,12 +299,14 @@ static annex_status inspect_table_if_new(annex_db *db, struct catalog_index *ind
 annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
-    struct host_log log = catalog_log(index);
     struct host_log_found found;
     const char *what = NULL;
     char call[CALL_TEXT_BYTES];
-    annex_status status = db->host->type->log_inspect(db->host, &log, &scratch, &found, error);
+    bool moved = false;
+    annex_status status = collection_inspect(db, index, &moved, error);
     TRY_CLEANUP(status);
+    struct host_log log = catalog_log(index);
+    TRY_CLEANUP(db->host->type->log_inspect(db->host, &log, &scratch, &found, error));
     if (strcmp(found.table, index->table) != 0) {
         TRY_CLEANUP(catalog_name_table(index, found.table, error));
         index->followed = true;
@@ -315,6 +322,14 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
         TRY_CLEANUP(arena_printf(&scratch, &what, error,
                                  "%s %s, so that index %s may not have all rows of table %s",
                                  found.what, how, index->name, index->table));
+        say_stale(index, what, catalog_call(index, "annex_sync", call));
+    }
+    if (moved) { /* the deeper reason */
+        TRY_CLEANUP(arena_printf(&scratch, &what, error,
+                                 "collection %s has another number than at the last sync, when it "
+                                 "was %lld",
+                                 index->definition.collection,
+                                 (long long)index->definition.collection_id));
         say_stale(index, what, catalog_call(index, "annex_sync", call));
     }
     status = inspect_table_if_new(db, index, &scratch, error);

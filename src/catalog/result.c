@@ -56,6 +56,17 @@ annex_value annex_result_key(const annex_result *result, size_t i, size_t column
     return result->keys[i * result->key_columns + column];
 }
 
+size_t annex_result_source(const annex_result *result, size_t i)
+{
+    assert(i < result->n);
+    return result->sources != NULL ? result->sources[i] : 0;
+}
+
+const char *annex_result_source_name(const annex_result *result, size_t i)
+{
+    return result->names[annex_result_source(result, i)];
+}
+
 const char *annex_result_plan(const annex_result *result)
 {
     return result->plan;

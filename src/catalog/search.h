@@ -4,7 +4,7 @@
  * db_search.c reads the request and makes rounds; a round offers rows of segments (segments.c), of
  * the delta (delta.c) or of the table (scan.c), as far as the filter lets them pass, to a ranking;
  * group.c and diversify.c choose among what was found; result.c hands it out. A budget may cut it
- * short.
+ * short. An index over several sources is searched source by source, and merge.c merges.
  */
 #ifndef ANNEX_CATALOG_SEARCH_H
 #define ANNEX_CATALOG_SEARCH_H
@@ -23,10 +23,14 @@ struct search_settings {
     double mmr;
     uint32_t candidates; /* for mmr; 0: chosen */
     const char *group;   /* in the arena; NULL: none */
+    const char *model;   /* that made the query; NULL: not said */
 };
 
 annex_status settings_parse(struct arena *arena, const char *options,
                             struct search_settings *settings, annex_error *error);
+
+/* A clock that only goes forward. */
+uint64_t budget_now_us(void);
 
 enum budget_cut { BUDGET_GOOD = 0, BUDGET_ROWS = 1, BUDGET_TIME = 2 };
 
@@ -126,6 +130,14 @@ struct search {
     annex_result *result;
 };
 
+/* Searches one index, which has a table of its own; the caller holds the snapshot. */
+annex_status search_index(annex_db *db, struct catalog_index *index,
+                          const annex_db_request *request, annex_result **result,
+                          annex_error *error);
+/* merge.c: the same for an index over several sources. */
+annex_status search_merge(annex_db *db, struct catalog_index *index,
+                          const annex_db_request *request, annex_result **result,
+                          annex_error *error);
 /* Fills the ranking with the nearest rows; `limit` of them unless within a distance. */
 annex_status search_round(struct search *search, size_t limit, annex_error *error);
 
@@ -165,6 +177,8 @@ struct annex_result {
     double *distances;
     annex_value *keys; /* [n x key_columns] */
     const char *plan;
+    const char **names; /* of the sources */
+    uint32_t *sources;  /* [n] the source of each row; NULL: all are of the first */
     bool complete;
     bool exact;
 };

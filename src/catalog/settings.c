@@ -45,22 +45,22 @@ static annex_status setting_share(const json_t *value, const char *name, bool po
     return ANNEX_OK;
 }
 
-static annex_status setting_group(const json_t *value, struct arena *arena, const char **group,
-                                  annex_error *error)
+static annex_status setting_name(const json_t *value, const char *name, const char *expected,
+                                 struct arena *arena, const char **out, annex_error *error)
 {
     const char *text = json_string_value(value);
     size_t bytes = json_string_length(value);
     if (text == NULL || bytes == 0 || memchr(text, '\0', bytes) != NULL) {
-        return setting_wrong("group", "the name of a column of the table", error);
+        return setting_wrong(name, expected, error);
     }
-    return arena_text(arena, text, bytes, group, error);
+    return arena_text(arena, text, bytes, out, error);
 }
 
 static annex_status setting_read(const char *name, const json_t *value, struct arena *arena,
                                  struct search_settings *settings, annex_error *error)
 {
-    static const char *const known[] = {"effort",     "recall", "threads",    "max_scan",
-                                        "timeout_ms", "mmr",    "candidates", "group"};
+    static const char *const known[] = {"effort", "recall",     "threads", "max_scan", "timeout_ms",
+                                        "mmr",    "candidates", "group",   "model"};
     json_int_t number = 0;
     if (strcmp(name, "effort") == 0) {
         return setting_effort(value, &settings->effort, error);
@@ -93,7 +93,12 @@ static annex_status setting_read(const char *name, const json_t *value, struct a
         return ANNEX_OK;
     }
     if (strcmp(name, "group") == 0) {
-        return setting_group(value, arena, &settings->group, error);
+        return setting_name(value, name, "the name of a column of the table", arena,
+                            &settings->group, error);
+    }
+    if (strcmp(name, "model") == 0) {
+        return setting_name(value, name, "the name of the model that made the query", arena,
+                            &settings->model, error);
     }
     return option_unknown(name, known, ARRAY_LENGTH(known), error);
 }

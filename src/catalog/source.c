@@ -55,16 +55,30 @@ annex_status source_key_condition(struct catalog_index *index, struct arena *are
     return ANNEX_OK;
 }
 
+annex_status source_condition(const struct catalog_index *index, struct arena *arena,
+                              const char **out, annex_error *error)
+{
+    const struct definition *definition = &index->definition;
+    const char *where = definition->where[0] != '\0' ? definition->where : "1";
+    const char *column = NULL;
+    if (definition->collection[0] == '\0') {
+        return arena_printf(arena, out, error, "(%s\n)", where);
+    }
+    TRY(source_column(index, arena, definition->keys[0], &column, error));
+    return arena_printf(arena, out, error, "%s = %lld AND (%s\n)", column,
+                        (long long)index->collection_now, where);
+}
+
 static annex_status source_prepare(annex_db *db, struct catalog_index *index, struct arena *arena,
                                    const char *columns, const char *condition,
                                    struct host_statement **statement, annex_error *error)
 {
-    const char *where = index->definition.where;
-    const char *column = NULL;
+    const char *where = NULL, *column = NULL;
+    TRY(source_condition(index, arena, &where, error));
     TRY(source_column(index, arena, index->definition.column, &column, error));
-    return host_prepare(db->host, statement, error, "SELECT %s%s%s FROM %s WHERE (%s) AND (%s\n)",
+    return host_prepare(db->host, statement, error, "SELECT %s%s%s FROM %s WHERE (%s) AND %s",
                         columns, columns[0] != '\0' ? ", " : "", column, index->table_sql,
-                        condition[0] != '\0' ? condition : "1", where[0] != '\0' ? where : "1");
+                        condition[0] != '\0' ? condition : "1", where);
 }
 
 /* ---- by key ----------------------------------------------------------------------------------*/

@@ -53,6 +53,8 @@ struct host_log {
     size_t n_keys;
     const char *const *watched; /* columns whose change matters, besides the keys */
     size_t n_watched;
+    bool scoped;               /* only rows whose first key column … */
+    int64_t scope;             /* … is this number */
     const char *const *beside; /* further tables that log_inspect looks for */
     size_t n_beside;
     uint64_t fingerprint; /* of what log_inspect found good under these names; 0: not known */

@@ -16,6 +16,7 @@
  *      change, but for the names of table and columns, which SQLite rewrites when they are renamed.
  *   5. The log was made after its table, and so stands behind it in sqlite_schema. VACUUM, renaming
  *      and copies keep that order; a table that is dropped and made anew breaks it.
+ *   6. A log of some rows (scoped) is told of a row when it is among them before or after a change.
  * Does not see: rows that REPLACE removes because of another unique column (recursive_triggers is
  * off by default). Searches find those missing when they re-read candidates.
  */
@@ -55,34 +56,81 @@ static annex_status log_differs(struct arena *arena, const char *const *columns,
     return ANNEX_OK;
 }
 
+/* "new."collection_id" = 3"; "" when all rows of the table are meant. */
+static annex_status log_scope(struct arena *arena, const struct host_log *log, const char *row,
+                              const char **out, annex_error *error)
+{
+    const char *name = NULL;
+    *out = "";
+    if (!log->scoped) {
+        return ANNEX_OK;
+    }
+    TRY(host_quote(arena, log->keys[0], &name, error));
+    return arena_printf(arena, out, error, "%s.%s = %lld", row, name, (long long)log->scope);
+}
+
+/* What all triggers say. */
+struct log_words {
+    const char *table, *trigger, *insert; /* "INSERT INTO annex_log_7(nonce, k1)" */
+    const char *old_keys, *new_keys;
+};
+
+static annex_status log_word(struct arena *arena, const struct host_log *log, size_t which,
+                             struct log_words *words, annex_error *error)
+{
+    const char *log_table = NULL, *name = NULL, *columns = NULL;
+    TRY(arena_printf(arena, &name, error, "%s%s", log->log, sqlite_log_suffixes[which]));
+    TRY(host_quote(arena, name, &words->trigger, error));
+    TRY(host_quote(arena, log->table, &words->table, error));
+    TRY(host_quote(arena, log->log, &log_table, error));
+    TRY(log_keys(arena, log, NULL, &columns, error));
+    TRY(log_keys(arena, log, "old", &words->old_keys, error));
+    TRY(log_keys(arena, log, "new", &words->new_keys, error));
+    return arena_printf(arena, &words->insert, error, "INSERT INTO %s(nonce, %s)", log_table,
+                        columns);
+}
+
+static annex_status log_update_text(struct arena *arena, const struct host_log *log,
+                                    const struct log_words *words, const char **out,
+                                    annex_error *error)
+{
+    const char *head = NULL, *keys_differ = NULL, *rest_differs = NULL;
+    const char *old_scope = NULL, *new_scope = NULL;
+    TRY(log_differs(arena, log->keys, log->n_keys, &keys_differ, error));
+    TRY(log_differs(arena, log->watched, log->n_watched, &rest_differs, error));
+    TRY(arena_printf(arena, &head, error, "%s AFTER UPDATE ON %s WHEN %s OR %s BEGIN ",
+                     words->trigger, words->table, keys_differ, rest_differs));
+    if (log->scoped) {
+        TRY(log_scope(arena, log, "old", &old_scope, error));
+        TRY(log_scope(arena, log, "new", &new_scope, error));
+        return arena_printf(arena, out, error,
+                            "%s%s SELECT random(), %s WHERE %s; "
+                            "%s SELECT random(), %s WHERE (%s) AND %s; END",
+                            head, words->insert, words->old_keys, old_scope, words->insert,
+                            words->new_keys, keys_differ, new_scope);
+    }
+    return arena_printf(
+        arena, out, error, "%s%s VALUES (random(), %s); %s SELECT random(), %s WHERE %s; END", head,
+        words->insert, words->old_keys, words->insert, words->new_keys, keys_differ);
+}
+
 annex_status sqlite_log_trigger_text(struct arena *arena, const struct host_log *log, size_t which,
                                      const char **out, annex_error *error)
 {
-    const char *table = NULL, *log_table = NULL, *trigger = NULL, *name = NULL;
-    const char *columns = NULL, *old_keys = NULL, *new_keys = NULL;
-    const char *keys_differ = NULL, *rest_differs = NULL;
-    TRY(arena_printf(arena, &name, error, "%s%s", log->log, sqlite_log_suffixes[which]));
-    TRY(host_quote(arena, name, &trigger, error));
-    TRY(host_quote(arena, log->table, &table, error));
-    TRY(host_quote(arena, log->log, &log_table, error));
-    TRY(log_keys(arena, log, NULL, &columns, error));
-    TRY(log_keys(arena, log, "old", &old_keys, error));
-    TRY(log_keys(arena, log, "new", &new_keys, error));
-    TRY(log_differs(arena, log->keys, log->n_keys, &keys_differ, error));
-    TRY(log_differs(arena, log->watched, log->n_watched, &rest_differs, error));
+    struct log_words words;
+    const char *scope = NULL;
+    bool insert = which == 0;
+    TRY(log_word(arena, log, which, &words, error));
     if (which == 1) {
-        return arena_printf(arena, out, error,
-                            "%s AFTER UPDATE ON %s WHEN %s OR %s BEGIN "
-                            "INSERT INTO %s(nonce, %s) VALUES (random(), %s); "
-                            "INSERT INTO %s(nonce, %s) SELECT random(), %s WHERE %s; END",
-                            trigger, table, keys_differ, rest_differs, log_table, columns, old_keys,
-                            log_table, columns, new_keys, keys_differ);
+        return log_update_text(arena, log, &words, out, error);
     }
+    TRY(log_scope(arena, log, insert ? "new" : "old", &scope, error));
     return arena_printf(arena, out, error,
-                        "%s AFTER %s ON %s BEGIN "
-                        "INSERT INTO %s(nonce, %s) VALUES (random(), %s); END",
-                        trigger, which == 0 ? "INSERT" : "DELETE", table, log_table, columns,
-                        which == 0 ? new_keys : old_keys);
+                        "%s AFTER %s ON %s %s%s%sBEGIN %s VALUES (random(), %s); "
+                        "END",
+                        words.trigger, insert ? "INSERT" : "DELETE", words.table,
+                        scope[0] != '\0' ? "WHEN " : "", scope, scope[0] != '\0' ? " " : "",
+                        words.insert, insert ? words.new_keys : words.old_keys);
 }
 
 annex_status sqlite_log_table_text(struct arena *arena, const struct host_log *log,

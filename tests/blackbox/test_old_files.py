@@ -79,3 +79,39 @@ def test_database__of_format_1_0_with_changes_pending__answers_syncs_and_optimiz
             db.execute(f"SELECT {command}(?)", (index,)).fetchone()
         assert answers_are_true(db) >= 0.95
         annex("check", path)
+
+
+def test_catalog__of_format_1__is_read_changed_and_written_anew(annex, connect, old):
+    """Triggers keep their text, so that a program with the older Annex goes on logging."""
+    rows = np.random.RandomState(11).randint(-100, 100, (200, 8)).astype("f4")
+    path = old("catalog-1.db")
+    db = connect(path.name)
+    triggers = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name"
+    before = db.execute(triggers).fetchall()
+
+    def answers_are_true():
+        for query in rows[:20]:
+            live = [i for i, in db.execute("SELECT id FROM docs ORDER BY id")]
+            distances, order = near(rows[live], query)
+            found = db.execute("SELECT key, distance, source FROM annex_search('docs_idx', ?, 5, "
+                               "'{\"effort\": \"exact\", \"model\": \"some-model\"}')",
+                               (query.tobytes(),)).fetchall()
+            assert [(key, source) for key, _, source in found] == [
+                (live[i], "docs") for i in order[:5]]
+            named = db.execute("SELECT key2, source FROM annex_search('notes_idx', ?, 1)",
+                               (query.tobytes(),)).fetchone()
+            assert named[1] == "remarks" and named[0].startswith(("note", "renamed"))
+
+    states = db.execute("SELECT name, state, \"table\", model, is_default FROM annex_indexes")
+    assert states.fetchall() == [
+        ("docs_idx", "delta", "docs", "some-model", 0), ("german", "delta", "docs", "", 0),
+        ("notes_idx", "delta", "remarks", "", 0)]
+    answers_are_true()
+    for index in ("docs_idx", "german", "notes_idx"):
+        assert json.loads(db.execute("SELECT annex_sync(?)", (index,)).fetchone()[0])["deleted"] > 0
+        db.execute("SELECT annex_default(?)", (index,)).fetchone()
+    answers_are_true()
+    assert db.execute(triggers).fetchall() == before
+    made = db.execute("SELECT annex_copy('german', 'english', '{\"where\": \"lang <> ''de''\"}')")
+    assert json.loads(made.fetchone()[0])["rows"] == 142
+    annex("check", path)

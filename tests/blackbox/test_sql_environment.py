@@ -377,7 +377,7 @@ def test_authorizer_that_hides_the_table__hides_its_vectors(connect):
 
 LIMITS = [
     (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 3000), (sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 10),
-    (sqlite3.SQLITE_LIMIT_ATTACHED, 0), (sqlite3.SQLITE_LIMIT_COLUMN, 20),
+    (sqlite3.SQLITE_LIMIT_ATTACHED, 0), (sqlite3.SQLITE_LIMIT_COLUMN, 25),
     (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 20), (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 3),
     (sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 1), (sqlite3.SQLITE_LIMIT_FUNCTION_ARG, 8),
     (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 5), (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),

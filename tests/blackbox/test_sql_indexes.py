@@ -267,7 +267,8 @@ def test_indexes__lists_what_is_there(db, docs):
     names = [column[0] for column in cursor.description]
     assert names == ["name", "schema", "table", "column", "keys", "where", "metric", "family",
                      "format", "storage", "state", "reason", "options", "dimension", "rows",
-                     "delta_rows", "dead_rows", "segments", "bytes", "recall"]
+                     "delta_rows", "dead_rows", "segments", "bytes", "recall", "source", "model",
+                     "is_default", "sources", "build_seconds"]
     row = dict(zip(names, cursor.fetchone()))
     assert row["name"] == "docs_idx" and row["schema"] == "main" and row["table"] == "docs"
     assert row["column"] == "embedding" and row["keys"] == "id" and row["where"] == ""
@@ -276,6 +277,8 @@ def test_indexes__lists_what_is_there(db, docs):
     assert json.loads(row["options"]) == {"metric": "l2"}
     assert row["dimension"] == DIMENSION and row["rows"] == 588 and row["delta_rows"] == 0
     assert row["segments"] == 1 and row["bytes"] > 588 * DIMENSION
+    assert (row["source"], row["model"], row["is_default"], row["sources"]) == ("docs", "", 0, 1)
+    assert row["build_seconds"] >= 0
     assert cursor.fetchone() is None
 
 

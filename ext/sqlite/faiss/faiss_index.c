@@ -15,7 +15,7 @@ static const char index_options[] = "{\"effort\": \"exact\"}";
 /* Whether the index holds what a scan of the table sees, and under the same distance. */
 static bool index_answers_for(const annex_db_index *index, const struct faiss_table *table)
 {
-    return sqlite3_stricmp(index->schema, table->schema) == 0 &&
+    return index->n_sources == 0 && sqlite3_stricmp(index->schema, table->schema) == 0 &&
            sqlite3_stricmp(index->table, table->name) == 0 &&
            sqlite3_stricmp(index->column, "embedding") == 0 &&
            sqlite3_stricmp(index->keys, "id") == 0 && index->where[0] == '\0' &&

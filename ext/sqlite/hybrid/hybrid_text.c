@@ -96,7 +96,13 @@ static annex_status text_find_index(struct hybrid_text *text, struct connection 
     }
     status = annex_db_list(annex, &list, &n, error);
     index = function_find_index(list, n, name);
-    if (index != NULL) {
+    if (index != NULL && index->n_sources > 0) {
+        connection_refuse(error,
+                          "annex_hybrid works with one source, and index %s has %d: name "
+                          "one, as in '%s.<source>'",
+                          index->name, (int)index->n_sources, index->name);
+        status = ANNEX_INVALID;
+    } else if (index != NULL) {
         status = text_copy_index(text, index, error);
     } else if (status == ANNEX_OK) {
         status = function_no_index(name, error);
