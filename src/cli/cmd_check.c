@@ -45,6 +45,9 @@ static int check_database(struct session *session)
     struct list list;
     list_begin(&list, session->mode, columns, ARRAY_LENGTH(columns), false);
     for (size_t i = 0; i < indexes.n && worst.status != ANNEX_CANCELLED; i++) {
+        if (indexes.n > 1 && indexes.first[i].is_member) {
+            continue; /* with the index it belongs to */
+        }
         status = annex_db_check(db, indexes.first[i].name, &error);
         put(&list, indexes.first[i].name, status, &error);
         if (status != ANNEX_OK) {

@@ -1,98 +1,46 @@
-/* cmd_create.c - annex create: an index over a column of a table. */
+/* cmd_create.c - annex create: an index over a column of a table, or of several tables. */
 #include "commands.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-/* "a" as a text, "a, b" as an array of texts. */
-static void put_key(struct emitter *json, const char *columns)
+/* Refuses what cannot be told apart: options of one table, given for some of several. */
+static int check_options(const struct session *session)
 {
-    emit_key(json, "key");
-    bool several = strchr(columns, ',') != NULL;
-    if (several) {
-        emit_begin(json, '[');
+    static const struct {
+        enum option_id id;
+        const char *name;
+    } each[] = {{OPTION_VECTOR, "vector"}, {OPTION_KEY, "key"}, {OPTION_WHERE, "where"}};
+    size_t tables = arguments_count(&session->arguments, OPTION_TABLE);
+    bool collection = session_has(session, OPTION_LLM_COLLECTION);
+    if (collection && tables > 1) {
+        return session_usage("--llm-collection is a source in the table embeddings; leave out "
+                             "--table");
     }
-    for (;;) {
-        columns += strspn(columns, " ");
-        size_t n = strcspn(columns, ","), length = n;
-        while (length > 0 && columns[length - 1] == ' ') {
-            length--;
-        }
-        emit_bytes(json, columns, length);
-        if (columns[n] == '\0') {
-            break;
-        }
-        columns += n + 1;
+    if (!collection && (tables == 0 || !session_has(session, OPTION_VECTOR))) {
+        return session_usage("annex create needs --table and --vector, the table and the column "
+                             "that hold the vectors, or --llm-collection");
     }
-    if (several) {
-        emit_end(json, ']');
-    }
-}
-
-/* Options of the command line and what annex_db_create calls them. */
-struct member {
-    enum option_id id;
-    const char *name;
-};
-static const struct member texts[] = {
-    {OPTION_WHERE, "where"},     {OPTION_METRIC, "metric"}, {OPTION_INDEX, "index"},
-    {OPTION_STORAGE, "storage"}, {OPTION_FORMAT, "format"}, {OPTION_CODES, "codes"},
-};
-static const struct member counts[] = {
-    {OPTION_DIMENSION, "dimension"},
-    {OPTION_DEGREE, "degree"},
-    {OPTION_BUILD_EFFORT, "effort"},
-    {OPTION_THREADS, "threads"},
-};
-
-/* The options of annex_db_create, freed by free(); NULL when memory is out. */
-static char *options_json(const struct session *session)
-{
-    char *text = NULL;
-    size_t bytes;
-    FILE *stream = open_memstream(&text, &bytes);
-    if (stream == NULL) {
-        return NULL;
-    }
-    struct emitter json = EMITTER_INIT(stream);
-    emit_begin(&json, '{');
-    if (session_has(session, OPTION_KEY)) {
-        put_key(&json, session_option(session, OPTION_KEY)->text);
-    }
-    for (size_t i = 0; i < ARRAY_LENGTH(texts); i++) {
-        if (session_has(session, texts[i].id)) {
-            emit_key(&json, texts[i].name);
-            emit_text(&json, session_option(session, texts[i].id)->text);
+    for (size_t i = 0; i < ARRAY_LENGTH(each); i++) {
+        size_t n = arguments_count(&session->arguments, each[i].id);
+        if (n > 1 && n != tables) {
+            return session_usage("give --%s once, or once for each --table", each[i].name);
         }
     }
-    for (size_t i = 0; i < ARRAY_LENGTH(counts); i++) {
-        if (session_has(session, counts[i].id)) {
-            emit_key(&json, counts[i].name);
-            emit_count(&json, session_option(session, counts[i].id)->count);
-        }
-    }
-    if (session_has(session, OPTION_RECALL)) {
-        emit_key(&json, "recall");
-        emit_real(&json, session_option(session, OPTION_RECALL)->real);
-    }
-    emit_end(&json, '}');
-    if (fclose(stream) != 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    return EXIT_OK;
 }
 
 static int run(struct session *session)
 {
-    if (!session_has(session, OPTION_TABLE) || !session_has(session, OPTION_VECTOR)) {
-        return session_usage("annex create needs --table and --vector, the table and the column "
-                             "that hold the vectors");
-    }
+    const char *table = arguments_text(&session->arguments, OPTION_TABLE, 0);
+    const char *column = arguments_text(&session->arguments, OPTION_VECTOR, 0);
     annex_error error = {0};
     annex_db *db = NULL;
     struct target_indexes indexes = {0};
-    char *options = options_json(session);
+    int usage = check_options(session);
+    if (usage != EXIT_OK) {
+        return usage;
+    }
+    char *options = define_options(session);
     if (options == NULL) {
         session_error(&error, ANNEX_NOMEM, "out of memory");
         return session_fail(&error);
@@ -100,8 +48,8 @@ static int run(struct session *session)
     annex_status status = target_open_database(session, 0, &db, &error);
     if (status == ANNEX_OK) {
         status = annex_db_create(db, session->arguments.operands[1],
-                                 session_option(session, OPTION_TABLE)->text,
-                                 session_option(session, OPTION_VECTOR)->text, options, &error);
+                                 table != NULL ? table : "embeddings",
+                                 column != NULL ? column : "embedding", options, &error);
     }
     if (status == ANNEX_OK) {
         status = target_index_get(session, db, &indexes, &error);
@@ -125,9 +73,12 @@ const struct command command_create = {
     .description =
         "Builds an index named INDEX over --vector of --table. The table is not changed,\n"
         "and every program can go on writing to it: searches see its rows as they are.\n"
-        "Format, dimension and kind of index are found out from the rows.",
+        "Format, dimension and kind of index are found out from the rows.\n"
+        "With several --table or --llm-collection it is one index over all of them.",
     .examples = "annex create docs.db docs_idx --table docs --vector embedding --metric cosine\n"
                 "annex create docs.db de_idx --table docs --vector embedding \\\n"
-                "    --where \"lang = 'de'\" --recall 0.99",
+                "    --where \"lang = 'de'\" --recall 0.99\n"
+                "annex create blog.db all --table posts --table tils --vector embedding\n"
+                "annex create embeddings.db posts-idx --llm-collection posts --default",
     .run = run,
 };

@@ -63,6 +63,13 @@ void info_print_index(const struct session *session, const annex_db_index *index
     record_count(&record, "segments", index->segments);
     record_size(&record, "bytes", index->bytes);
     record_real(&record, "recall", index->recall);
+    record_text(&record, "source", index->source);
+    if (record.is_json || index->model[0] != '\0') {
+        record_text(&record, "model", index->model);
+    }
+    record_bool(&record, "is_default", index->is_default != 0);
+    record_count(&record, "sources", index->n_sources > 0 ? index->n_sources : 1);
+    record_real(&record, "build_seconds", index->build_seconds);
     record_end(&record);
 }
 

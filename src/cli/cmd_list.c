@@ -4,9 +4,10 @@
 static const char *const table_columns[] = {"name",  "table", "column", "metric",   "family",
                                             "state", "rows",  "delta",  "segments", "size"};
 static const char *const data_columns[] = {
-    "name",   "schema",     "table",     "column",   "keys",   "where",   "metric",
-    "family", "format",     "storage",   "state",    "reason", "options", "dimension",
-    "rows",   "delta_rows", "dead_rows", "segments", "bytes",  "recall"};
+    "name",   "schema",     "table",     "column",       "keys",   "where",   "metric",
+    "family", "format",     "storage",   "state",        "reason", "options", "dimension",
+    "rows",   "delta_rows", "dead_rows", "segments",     "bytes",  "recall",  "source",
+    "model",  "is_default", "sources",   "build_seconds"};
 
 static void put_for_people(struct list *list, const annex_db_index *index)
 {
@@ -48,6 +49,11 @@ static void put_for_programs(struct list *list, const annex_db_index *index)
     list_count(list, index->segments);
     list_count(list, index->bytes);
     list_real(list, index->recall);
+    list_text(list, index->source);
+    list_text(list, index->model);
+    list_bool(list, index->is_default != 0);
+    list_count(list, index->n_sources > 0 ? index->n_sources : 1);
+    list_real(list, index->build_seconds);
 }
 
 static int run(struct session *session)

@@ -98,6 +98,12 @@ static annex_status parse_key(const char *text, struct key *key, annex_error *er
 /* Refuses a key with more or fewer values than the index has key columns. */
 static annex_status key_fits(const struct key *key, const annex_db_index *index, annex_error *error)
 {
+    if (index->n_sources > 0) {
+        return session_error(error, ANNEX_INVALID,
+                             "index %s is over several sources, and a key names a row of one: "
+                             "search %s.<source>; annex list shows them",
+                             index->name, index->name);
+    }
     if (key->n == index->n_key_columns) {
         return ANNEX_OK;
     }
@@ -151,15 +157,22 @@ static annex_status request_options(const struct session *session, char **text, 
                                        "the name of the column in --group is not UTF-8");
 }
 
-static void print_results(const struct session *session, annex_result **results, size_t n)
+static void print_results(const struct session *session, annex_result **results, size_t n,
+                          bool sources)
 {
-    static const char *const names[] = {"query", "key",  "key2", "key3", "key4",
-                                        "key5",  "key6", "key7", "key8"};
-    const char *columns[ARRAY_LENGTH(names) + 1];
+    static const char *const names[] = {"key",  "key2", "key3", "key4",
+                                        "key5", "key6", "key7", "key8"};
+    const char *columns[ARRAY_LENGTH(names) + 3];
     bool grouped = is_grouped(session);
     size_t keys = n > 0 ? annex_result_key_columns(results[0]) : 1;
     size_t n_columns = 0;
-    for (size_t i = grouped ? 0 : 1; i <= keys; i++) {
+    if (grouped) {
+        columns[n_columns++] = "query";
+    }
+    if (sources) {
+        columns[n_columns++] = "source";
+    }
+    for (size_t i = 0; i < keys; i++) {
         columns[n_columns++] = names[i];
     }
     columns[n_columns++] = "distance";
@@ -170,6 +183,9 @@ static void print_results(const struct session *session, annex_result **results,
             list_group(&list);
         }
         for (size_t i = 0; i < annex_result_count(results[q]); i++) {
+            if (sources) {
+                list_text(&list, annex_result_source_name(results[q], i));
+            }
             for (size_t c = 0; c < keys; c++) {
                 annex_value value = annex_result_key(results[q], i, c);
                 list_value(&list, &value);
@@ -253,7 +269,7 @@ static int search_database(struct session *session)
             search_each(session, db, indexes.first->name, &request, &queries, results, &n, &error);
     }
     if (status == ANNEX_OK) {
-        print_results(session, results, n);
+        print_results(session, results, n, indexes.first->n_sources > 0);
     }
     for (size_t q = 0; q < n; q++) {
         annex_result_free(results[q]);

@@ -22,6 +22,9 @@ int sync_run(struct session *session, maintenance work)
     list_begin(&list, session->mode, columns, ARRAY_LENGTH(columns), false);
     for (size_t i = 0; i < indexes.n && status == ANNEX_OK; i++) {
         annex_sync_report report = {0};
+        if (indexes.n > 1 && indexes.first[i].is_member) {
+            continue; /* with the index it belongs to */
+        }
         status = work(db, indexes.first[i].name, &report, &error);
         if (status == ANNEX_OK) {
             list_text(&list, indexes.first[i].name);

@@ -8,9 +8,10 @@
 
 #include "session.h"
 
-extern const struct command command_create, command_search, command_sync, command_optimize,
-    command_list, command_info, command_check, command_rename, command_drop, command_build,
-    command_eval, command_vectors, command_help;
+extern const struct command command_create, command_copy, command_default, command_search,
+    command_similar, command_compare, command_sync, command_optimize, command_list, command_info,
+    command_check, command_rename, command_drop, command_build, command_eval, command_vectors,
+    command_help;
 
 /* ---- targets (target.c) -----------------------------------------------------------------------*/
 
@@ -33,6 +34,9 @@ struct target_indexes {
 /* ANNEX_NOT_FOUND when the operand names none. */
 annex_status target_indexes_get(struct session *session, annex_db *db,
                                 struct target_indexes *indexes, annex_error *error);
+/* The one of a name. */
+annex_status target_index_named(struct session *session, annex_db *db, const char *name,
+                                struct target_indexes *indexes, annex_error *error);
 /* The same, but exactly one: without an operand the database must have a single index. */
 annex_status target_index_get(struct session *session, annex_db *db, struct target_indexes *indexes,
                               annex_error *error);
@@ -51,6 +55,9 @@ void completion_print(const char *shell);
 
 /* Prints all that a database knows about an index (info, create). */
 void info_print_index(const struct session *session, const annex_db_index *index);
+
+/* The options that define an index (create, copy) as JSON, freed by free(); NULL: no memory. */
+char *define_options(const struct session *session);
 
 typedef annex_status (*maintenance)(annex_db *db, const char *index, annex_sync_report *report,
                                     annex_error *error);

@@ -5,12 +5,14 @@
 #include "commands.h"
 
 const struct command *const commands[COMMAND_END] = {
-    [COMMAND_CREATE] = &command_create, [COMMAND_SEARCH] = &command_search,
-    [COMMAND_SYNC] = &command_sync,     [COMMAND_OPTIMIZE] = &command_optimize,
-    [COMMAND_LIST] = &command_list,     [COMMAND_INFO] = &command_info,
-    [COMMAND_CHECK] = &command_check,   [COMMAND_RENAME] = &command_rename,
-    [COMMAND_DROP] = &command_drop,     [COMMAND_BUILD] = &command_build,
-    [COMMAND_EVAL] = &command_eval,     [COMMAND_VECTORS] = &command_vectors,
+    [COMMAND_CREATE] = &command_create,   [COMMAND_COPY] = &command_copy,
+    [COMMAND_DEFAULT] = &command_default, [COMMAND_SEARCH] = &command_search,
+    [COMMAND_SIMILAR] = &command_similar, [COMMAND_COMPARE] = &command_compare,
+    [COMMAND_SYNC] = &command_sync,       [COMMAND_OPTIMIZE] = &command_optimize,
+    [COMMAND_LIST] = &command_list,       [COMMAND_INFO] = &command_info,
+    [COMMAND_CHECK] = &command_check,     [COMMAND_RENAME] = &command_rename,
+    [COMMAND_DROP] = &command_drop,       [COMMAND_BUILD] = &command_build,
+    [COMMAND_EVAL] = &command_eval,       [COMMAND_VECTORS] = &command_vectors,
     [COMMAND_HELP] = &command_help,
 };
 

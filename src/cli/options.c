@@ -17,35 +17,75 @@
 
 #define FOR(command) (1u << COMMAND_##command)
 #define EVERY ((1u << COMMAND_END) - 1)
-#define LISTS (FOR(SEARCH) | FOR(LIST) | FOR(SYNC) | FOR(OPTIMIZE) | FOR(CHECK))
-#define REPORTS (LISTS | FOR(CREATE) | FOR(INFO) | FOR(BUILD) | FOR(EVAL) | FOR(VECTORS))
+#define LISTS \
+    (FOR(SEARCH) | FOR(LIST) | FOR(SYNC) | FOR(OPTIMIZE) | FOR(CHECK) | FOR(DEFAULT) | FOR(COMPARE))
+#define REPORTS \
+    (LISTS | FOR(CREATE) | FOR(COPY) | FOR(INFO) | FOR(BUILD) | FOR(EVAL) | FOR(VECTORS))
 
 #define METRICS "l2|ip|cosine|l1"
 
 /* clang-format off */
 const struct option options_table[] = {
-    {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(CREATE),
-     "the table that holds the vectors"},
-    {OPTION_VECTOR, "vector", 0, OPTION_IS_TEXT, "COLUMN", 0, 0, FOR(CREATE),
-     "the column with the vectors"},
-    {OPTION_KEY, "key", 0, OPTION_IS_TEXT, "COLUMNS", 0, 0, FOR(CREATE),
+    {OPTION_TABLE, "table", 0, OPTION_IS_TEXTS, "TABLE", 0, 0, FOR(CREATE),
+     "the table that holds the vectors; given several times, one index over all of them"},
+    {OPTION_VECTOR, "vector", 0, OPTION_IS_TEXTS, "COLUMN", 0, 0, FOR(CREATE),
+     "the column with the vectors; once, or once for each --table"},
+    {OPTION_VECTOR, "vector", 0, OPTION_IS_TEXTS, "COLUMN", 0, 0, FOR(COPY),
+     "another column of vectors"},
+    {OPTION_KEY, "key", 0, OPTION_IS_TEXTS, "COLUMNS", 0, 0, FOR(CREATE),
      "the columns that name a row, separated by commas; the primary key unless given"},
-    {OPTION_WHERE, "where", 0, OPTION_IS_TEXT, "SQL", 0, 0, FOR(CREATE),
+    {OPTION_WHERE, "where", 0, OPTION_IS_TEXTS, "SQL", 0, 0, FOR(CREATE) | FOR(COPY),
      "index only the rows that fulfil this condition"},
-    {OPTION_METRIC, "metric", 'm', OPTION_IS_CHOICE, METRICS "|hamming|jaccard", 0, 0, FOR(CREATE),
+    {OPTION_LLM_COLLECTION, "llm-collection", 0, OPTION_IS_TEXTS, "NAME", 0, 0, FOR(CREATE),
+     "a collection of llm; given several times, one index over all of them"},
+    {OPTION_MODEL, "model", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(CREATE) | FOR(COPY),
+     "the model that made the vectors: what is said here is checked wherever it can be"},
+    {OPTION_DEFAULT, "default", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(CREATE) | FOR(COPY),
+     "searches of the table or collection by its own name use this index"},
+    {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(COMPARE),
+     "the table whose indexes are measured"},
+    {OPTION_COLLECTION, "collection", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(COMPARE),
+     "the collection of llm whose indexes are measured"},
+    {OPTION_SAMPLE, "queries", 0, OPTION_IS_COUNT, "N", 1, 100000, FOR(COMPARE),
+     "how many rows are asked about; 100 unless given"},
+    {OPTION_DATABASE, "database", 'd', OPTION_IS_FILE, "FILE", 0, 0, FOR(SIMILAR),
+     "the database; LLM_EMBEDDINGS_DB, else the one of llm, unless given"},
+    {OPTION_NUMBER, "number", 'n', OPTION_IS_TEXT, "N", 0, 0, FOR(SIMILAR),
+     "how many items; 10 unless given, -1 for all"},
+    {OPTION_PLAIN, "plain", 'p', OPTION_IS_FLAG, NULL, 0, 0, FOR(SIMILAR),
+     "print plain text instead of JSON"},
+    {OPTION_PREFIX, "prefix", 0, OPTION_IS_TEXT, "TEXT", 0, 0, FOR(SIMILAR),
+     "only items whose id begins with this"},
+    {OPTION_QUERY, "vector", 0, OPTION_IS_TEXT, "JSON", 0, 0, FOR(SIMILAR),
+     "the vector to compare with; - reads it from standard input"},
+    {OPTION_INDEX, "index", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(SIMILAR),
+     "the index to use; the default one of the collection unless given"},
+    {OPTION_RECALL, "recall", 0, OPTION_IS_REAL, "R", 0, 0, FOR(SIMILAR),
+     "be faster and find this share of the items; all of them unless given"},
+    {OPTION_CONTENT, "content", 'c', OPTION_IS_TEXT, "TEXT", 0, 0, FOR(SIMILAR),
+     "for llm only, which has a model to embed it"},
+    {OPTION_INPUT, "input", 'i', OPTION_IS_FILE, "FILE", 0, 0, FOR(SIMILAR),
+     "for llm only, which has a model to embed it"},
+    {OPTION_OFF, "off", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(DEFAULT),
+     "it shall be the default no more"},
+    {OPTION_METRIC, "metric", 'm', OPTION_IS_CHOICE, METRICS "|hamming|jaccard", 0, 0,
+     FOR(CREATE) | FOR(COPY),
      "how far two vectors are apart; l2 unless given"},
     {OPTION_METRIC, "metric", 'm', OPTION_IS_CHOICE, METRICS, 0, 0, FOR(BUILD),
      "how far two vectors are apart; what the file says, else l2"},
     {OPTION_INDEX, "index", 0, OPTION_IS_CHOICE, "auto|flat|graph|ivf", 0, 0,
-     FOR(CREATE) | FOR(BUILD),
+     FOR(CREATE) | FOR(COPY) | FOR(BUILD),
      "the kind of index; auto takes flat for few rows and graph for many, ivf is the smallest"},
-    {OPTION_RECALL, "recall", 0, OPTION_IS_REAL, "R", 0, 0, FOR(CREATE),
+    {OPTION_RECALL, "recall", 0, OPTION_IS_REAL, "R", 0, 0, FOR(CREATE) | FOR(COPY),
      "the recall that searches aim at when they do not say, such as 0.95"},
-    {OPTION_STORAGE, "storage", 0, OPTION_IS_CHOICE, "database|file", 0, 0, FOR(CREATE),
+    {OPTION_STORAGE, "storage", 0, OPTION_IS_CHOICE, "database|file", 0, 0,
+     FOR(CREATE) | FOR(COPY),
      "where the index lives; inside the database unless given"},
     {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "f32|f16|bf16|i8|u8|bits|json", 0, 0,
-     FOR(CREATE), "how the column stores a vector; found out from the rows unless given"},
-    {OPTION_DIMENSION, "dimension", 0, OPTION_IS_COUNT, "N", 1, ANNEX_MAX_DIMENSION, FOR(CREATE),
+     FOR(CREATE) | FOR(COPY),
+     "how the column stores a vector; found out from the rows unless given"},
+    {OPTION_DIMENSION, "dimension", 0, OPTION_IS_COUNT, "N", 1, ANNEX_MAX_DIMENSION,
+     FOR(CREATE) | FOR(COPY),
      "elements of a vector; found out from the rows unless given"},
 
     {OPTION_QUERY, "query", 0, OPTION_IS_TEXT, "JSON", 0, 0, FOR(SEARCH),
@@ -63,7 +103,8 @@ const struct option options_table[] = {
      "the data set of an HDF5 file to read; test unless given"},
     {OPTION_DATASET, "dataset", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(BUILD) | FOR(VECTORS),
      "the data set of an HDF5 file to read; train unless given"},
-    {OPTION_K, "k", 'k', OPTION_IS_COUNT, "N", 1, 1000000, FOR(SEARCH) | FOR(EVAL),
+    {OPTION_K, "k", 'k', OPTION_IS_COUNT, "N", 1, 1000000,
+     FOR(SEARCH) | FOR(EVAL) | FOR(COMPARE),
      "how many neighbours; 10 unless given"},
     {OPTION_WITHIN, "within", 0, OPTION_IS_REAL, "DISTANCE", 0, 0, FOR(SEARCH),
      "all rows at most this far away, instead of the k nearest"},
@@ -89,18 +130,19 @@ const struct option options_table[] = {
     {OPTION_RAW, "raw", 0, OPTION_IS_CHOICE, "auto|keep|f16|bf16|none", 0, 0, FOR(BUILD),
      "how the file keeps the vectors, for distances: f16 and bf16 round them to half the bytes"},
     {OPTION_CODES, "codes", 0, OPTION_IS_CHOICE, "auto|q8|q4|f16|bf16|f32", 0, 0,
-     FOR(CREATE) | FOR(BUILD),
+     FOR(CREATE) | FOR(COPY) | FOR(BUILD),
      "how rows are coded for search; auto takes a byte an element, q4 half of that"},
-    {OPTION_DEGREE, "degree", 0, OPTION_IS_COUNT, "N", 8, 128, FOR(CREATE) | FOR(BUILD),
+    {OPTION_DEGREE, "degree", 0, OPTION_IS_COUNT, "N", 8, 128,
+     FOR(CREATE) | FOR(COPY) | FOR(BUILD),
      "neighbours of a row in a graph, a multiple of 8"},
     {OPTION_BUILD_EFFORT, "build-effort", 0, OPTION_IS_COUNT, "N", 4, 100000,
-     FOR(CREATE) | FOR(BUILD), "candidates kept while a row is linked into a graph"},
+     FOR(CREATE) | FOR(COPY) | FOR(BUILD), "candidates kept while a row is linked into a graph"},
     {OPTION_SEED, "seed", 0, OPTION_IS_COUNT, "N", 0, INT64_MAX, FOR(BUILD),
      "start of the random numbers; the same rows and seed give the same file"},
     {OPTION_MAX_MEMORY, "max-memory", 0, OPTION_IS_BYTES, "BYTES", 1, INT64_MAX, FOR(BUILD),
      "refuse to start when this cannot suffice, such as 4G"},
     {OPTION_THREADS, "threads", 't', OPTION_IS_COUNT, "N", 0, 1024,
-     FOR(CREATE) | FOR(SEARCH) | FOR(BUILD),
+     FOR(CREATE) | FOR(COPY) | FOR(SEARCH) | FOR(BUILD),
      "how many threads work; all of the machine unless given"},
     {OPTION_THREADS, "threads", 't', OPTION_IS_COUNT, "N", 0, 1024, FOR(EVAL),
      "1, unless given, asks query by query; more ask all at once; 0 is all of the machine"},
@@ -356,6 +398,36 @@ static void say_unknown(const struct command *command, const char *typed)
                 command->name);
 }
 
+size_t arguments_count(const struct arguments *arguments, enum option_id id)
+{
+    size_t n = 0;
+    while (arguments_text(arguments, id, n) != NULL) {
+        n++;
+    }
+    return n;
+}
+
+const char *arguments_text(const struct arguments *arguments, enum option_id id, size_t which)
+{
+    for (size_t i = 0; i < arguments->n_texts; i++) {
+        if (arguments->texts[i].id == id && which-- == 0) {
+            return arguments->texts[i].text;
+        }
+    }
+    return NULL;
+}
+
+static bool keep_text(const struct option *option, const char *text, struct arguments *arguments)
+{
+    if (arguments->n_texts == MAX_TEXTS) {
+        session_say("--%s is given too often", option->name);
+        return false;
+    }
+    arguments->texts[arguments->n_texts].id = option->id;
+    arguments->texts[arguments->n_texts++].text = text;
+    return true;
+}
+
 /* Takes the option at argv[*place], and its value, which may be the argument after it. */
 static bool take_option(const struct command *command, int argc, char **argv, int *place,
                         struct arguments *arguments)
@@ -371,7 +443,7 @@ static bool take_option(const struct command *command, int argc, char **argv, in
         return false;
     }
     struct option_value *value = &arguments->options[option->id];
-    if (value->given && option->kind != OPTION_IS_FLAG) {
+    if (value->given && option->kind != OPTION_IS_FLAG && option->kind != OPTION_IS_TEXTS) {
         session_say("--%s is given twice; give it once", option->name);
         return false;
     }
@@ -382,15 +454,15 @@ static bool take_option(const struct command *command, int argc, char **argv, in
         }
         return !attached;
     }
-    if (attached) {
-        return parse_value(option, name + length + (is_long || name[length] == '='), value);
-    }
+    const char *text = name + length + (is_long || name[length] == '=');
     /* A value may begin with one dash, as negative numbers do; "--name" is the next option. */
-    if (*place + 1 >= argc || strncmp(argv[*place + 1], "--", 2) == 0) {
+    if (!attached && (*place + 1 >= argc || strncmp(argv[*place + 1], "--", 2) == 0)) {
         session_say("--%s needs a value, %s", option->name, option->value);
         return false;
     }
-    return parse_value(option, argv[++*place], value);
+    text = attached ? text : argv[++*place];
+    return option->kind == OPTION_IS_TEXTS ? keep_text(option, text, arguments)
+                                           : parse_value(option, text, value);
 }
 
 bool options_parse(const struct command *command, int argc, char **argv,

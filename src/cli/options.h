@@ -16,7 +16,11 @@
 /* The order is that of the lists of commands in help. */
 enum command_id {
     COMMAND_CREATE,
+    COMMAND_COPY,
+    COMMAND_DEFAULT,
     COMMAND_SEARCH,
+    COMMAND_SIMILAR,
+    COMMAND_COMPARE,
     COMMAND_SYNC,
     COMMAND_OPTIMIZE,
     COMMAND_LIST,
@@ -36,6 +40,18 @@ enum option_id {
     OPTION_VECTOR,
     OPTION_KEY,
     OPTION_WHERE,
+    OPTION_LLM_COLLECTION,
+    OPTION_COLLECTION,
+    OPTION_SAMPLE,
+    OPTION_DATABASE,
+    OPTION_CONTENT,
+    OPTION_INPUT,
+    OPTION_NUMBER,
+    OPTION_PLAIN,
+    OPTION_PREFIX,
+    OPTION_MODEL,
+    OPTION_DEFAULT,
+    OPTION_OFF,
     OPTION_METRIC,
     OPTION_INDEX,
     OPTION_STORAGE,
@@ -84,6 +100,7 @@ enum option_id {
 enum option_kind {
     OPTION_IS_FLAG,
     OPTION_IS_TEXT,
+    OPTION_IS_TEXTS,  /* text that may be given several times: arguments_text */
     OPTION_IS_FILE,   /* text that a shell completes with file names */
     OPTION_IS_CHOICE, /* one of the words in `value`, separated by | */
     OPTION_IS_COUNT,  /* minimum .. maximum */
@@ -111,6 +128,7 @@ struct option_value {
 };
 
 #define MAX_POSITIONALS 3
+#define MAX_TEXTS 256
 
 struct session;
 
@@ -130,7 +148,16 @@ struct arguments {
     struct option_value options[OPTION_END];
     const char *operands[MAX_POSITIONALS];
     size_t n_operands;
+    struct {
+        enum option_id id;
+        const char *text;
+    } texts[MAX_TEXTS]; /* of OPTION_IS_TEXTS, in the order in which they were given */
+    size_t n_texts;
 };
+
+/* How many times an option was given, and what with; NULL beyond that. */
+size_t arguments_count(const struct arguments *arguments, enum option_id id);
+const char *arguments_text(const struct arguments *arguments, enum option_id id, size_t which);
 
 extern const struct option options_table[];
 extern const size_t options_table_length;

@@ -58,28 +58,71 @@ annex_status target_indexes_get(struct session *session, annex_db *db,
                                 struct target_indexes *indexes, annex_error *error)
 {
     const struct arguments *arguments = &session->arguments;
+    if (arguments->n_operands >= 2) {
+        return target_index_named(session, db, arguments->operands[1], indexes, error);
+    }
     *indexes = (struct target_indexes){0};
     annex_status status = annex_db_list(db, &indexes->list, &indexes->n_list, error);
-    if (status != ANNEX_OK || arguments->n_operands < 2) {
-        indexes->first = indexes->list;
-        indexes->n = indexes->n_list;
+    indexes->first = indexes->list;
+    indexes->n = indexes->n_list;
+    return status;
+}
+
+/* Whether `name` is that of the index, with its schema or without. */
+static bool is_called(const annex_db_index *index, const char *name)
+{
+    size_t schema = strlen(index->schema);
+    return strcmp(name, index->name) == 0 ||
+           (strncmp(name, index->schema, schema) == 0 && name[schema] == '.' &&
+            strcmp(name + schema + 1, index->name) == 0);
+}
+
+/* Whether `name` is that of a table or collection that the index stands for. */
+static bool is_default_of(const annex_db_index *index, const char *name)
+{
+    return index->is_default && index->n_sources == 0 && strcmp(name, index->source) == 0;
+}
+
+annex_status target_index_named(struct session *session, annex_db *db, const char *name,
+                                struct target_indexes *indexes, annex_error *error)
+{
+    const char *target = session->arguments.operands[0];
+    *indexes = (struct target_indexes){0};
+    annex_status status = annex_db_list(db, &indexes->list, &indexes->n_list, error);
+    if (status != ANNEX_OK) {
         return status;
     }
-    const char *name = arguments->operands[1];
-    for (size_t i = 0; i < indexes->n_list; i++) {
-        const annex_db_index *index = &indexes->list[i];
-        size_t schema = strlen(index->schema);
-        bool qualified = strncmp(name, index->schema, schema) == 0 && name[schema] == '.' &&
-                         strcmp(name + schema + 1, index->name) == 0;
-        if (qualified || strcmp(name, index->name) == 0) {
-            indexes->first = index;
-            indexes->n = 1;
-            return ANNEX_OK;
+    for (size_t pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < indexes->n_list; i++) {
+            const annex_db_index *index = &indexes->list[i];
+            if (pass == 0 ? is_called(index, name) : is_default_of(index, name)) {
+                indexes->first = index;
+                indexes->n = 1;
+                return ANNEX_OK;
+            }
         }
     }
     return session_error(error, ANNEX_NOT_FOUND,
-                         "%s has no index \"%s\"; annex list %s shows those it has",
-                         arguments->operands[0], name, arguments->operands[0]);
+                         "%s has no index \"%s\"; annex list %s shows those it has", target, name,
+                         target);
+}
+
+/* The only index that is no member of another one; false when there are several. */
+static bool choose_single(struct target_indexes *indexes)
+{
+    const annex_db_index *single = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < indexes->n; i++) {
+        if (!indexes->first[i].is_member) {
+            single = &indexes->first[i];
+            n++;
+        }
+    }
+    if (n == 1) {
+        indexes->first = single;
+        indexes->n = 1;
+    }
+    return n == 1;
 }
 
 annex_status target_index_get(struct session *session, annex_db *db, struct target_indexes *indexes,
@@ -87,7 +130,7 @@ annex_status target_index_get(struct session *session, annex_db *db, struct targ
 {
     const char *target = session->arguments.operands[0];
     annex_status status = target_indexes_get(session, db, indexes, error);
-    if (status != ANNEX_OK || indexes->n == 1) {
+    if (status != ANNEX_OK || indexes->n == 1 || choose_single(indexes)) {
         return status;
     }
     if (indexes->n == 0) {

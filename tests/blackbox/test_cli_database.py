@@ -12,7 +12,8 @@ from exact import as_query, near
 
 LIST = (
     "name schema table column keys where metric family format storage state reason options "
-    "dimension rows delta_rows dead_rows segments bytes recall"
+    "dimension rows delta_rows dead_rows segments bytes recall source model is_default sources "
+    "build_seconds"
 ).split()
 
 
