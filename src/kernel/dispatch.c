@@ -1,11 +1,12 @@
 /*
  * dispatch.c - chooses the table of kernels for this machine. The choice is a pure function of the
- * processor and of ANNEX_CPU, so that no state has to be kept.
+ * processor and of ANNEX_CPU, so that no choice has to be kept.
  *
  * __builtin_cpu_supports reads CPUID and XGETBV: an instruction set counts only when the operating
  * system saves its registers too. Clang 14 does not know f16c by name: that bit is read from CPUID,
  * and counts only where AVX2 does.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,15 @@ static bool runs_always(void)
 #if defined(__x86_64__)
 static bool has_f16c(void)
 {
-    unsigned int eax, ebx, ecx, edx;
-    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+    enum { UNKNOWN, NO, YES };
+    static atomic_int known;
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == UNKNOWN) {
+        unsigned int eax, ebx, ecx, edx;
+        answer = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0 ? YES : NO;
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return answer == YES;
 }
 
 static bool runs_avx2(void)
