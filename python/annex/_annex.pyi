@@ -2,12 +2,12 @@
 
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-Keys = Any  # None, a buffer of int64, or bytes with the buffer of uint64 that says where each ends
-Progress = Optional[Callable[[str, int, int], object]]
+_Keys = Any  # None, a buffer of int64, or bytes with the buffer of uint64 that says where each ends
+_Progress = Optional[Callable[[str, int, int], object]]
 # effort, recall, threads, max_scan, timeout in seconds, keys and their ends, mask
-Request = Tuple[int, float, int, int, float, Keys, Any, Any]
-Stats = Tuple[int, int, int, int, int]
-Names = Optional[List[Optional[bytes]]]
+_Request = Tuple[int, float, int, int, float, _Keys, Any, Any]
+_Stats = Tuple[int, int, int, int, int]
+_Names = Optional[List[Optional[bytes]]]
 
 def version() -> str:
     """The version of the library, "0.1.0"."""
@@ -22,7 +22,7 @@ class Index:
     def build(
         cls,
         vectors: Any,
-        keys: Keys,
+        keys: _Keys,
         key_ends: Any,
         dimension: int,
         metric: str,
@@ -35,7 +35,7 @@ class Index:
         threads: int,
         max_memory_bytes: int,
         seed: int,
-        progress: Progress,
+        progress: _Progress,
         /,
     ) -> Index: ...
     @classmethod
@@ -43,14 +43,14 @@ class Index:
     def info(self) -> Dict[str, Any]: ...
     def close(self) -> None: ...
     def search(
-        self, queries: Any, k: int, keys: Any, distances: Any, found: Any, request: Request, /
-    ) -> Tuple[Names, Stats]: ...
+        self, queries: Any, k: int, keys: Any, distances: Any, found: Any, request: _Request, /
+    ) -> Tuple[_Names, _Stats]: ...
     def within(
-        self, query: Any, distance: float, request: Request, /
-    ) -> Tuple[Union[bytearray, Names], bytearray, Stats]: ...
-    def insert(self, vectors: Any, keys: Keys, key_ends: Any, /) -> None: ...
-    def update(self, vectors: Any, keys: Keys, key_ends: Any, /) -> None: ...
-    def delete(self, keys: Keys, key_ends: Any, /) -> None: ...
+        self, query: Any, distance: float, request: _Request, /
+    ) -> Tuple[Union[bytearray, _Names], bytearray, _Stats]: ...
+    def insert(self, vectors: Any, keys: _Keys, key_ends: Any, /) -> None: ...
+    def update(self, vectors: Any, keys: _Keys, key_ends: Any, /) -> None: ...
+    def delete(self, keys: _Keys, key_ends: Any, /) -> None: ...
     def save(self, path: str, /) -> None: ...
     def check(self) -> None: ...
     def vector(self, key: Union[int, bytes], room: Any, /) -> None: ...

@@ -21,7 +21,6 @@ from annex.vectors import (
     keys_of,
     kind_of_keys,
     nested,
-    numpy,
     path_of,
     rows_of,
     room_for,
@@ -103,6 +102,8 @@ class Index:
     """
 
     _index: _annex.Index
+    _metric: str
+    _dimension: int
     _kind: type
     _decode: Callable[[Optional[bytes]], Any]
 
@@ -280,12 +281,12 @@ class Index:
 
     def _rows_of(self, queries: Any) -> int:
         view = memoryview(queries)
-        return int(view.shape[0]) if view.ndim == 2 else 1  # type: ignore[index]
+        return len(view) if view.ndim == 2 else 1
 
     def _request(
         self, effort: Effort, recall: Optional[float], threads: int, max_scan: int, timeout: float,
         keys: Optional[Sequence[Any]], mask: Any,
-    ) -> _annex.Request:
+    ) -> Tuple[int, float, int, int, float, Any, Any, Any]:
         if effort == EXACT:
             effort = _EFFORT_EXACT
         if not isinstance(effort, (int, type(None))) or effort is not None and effort < 1:
@@ -405,11 +406,11 @@ class Index:
 
     @property
     def metric(self) -> str:
-        return str(self._metric)
+        return self._metric
 
     @property
     def dimension(self) -> int:
-        return int(self._dimension)
+        return self._dimension
 
     def close(self) -> None:
         """Closes the index; searches that run in other threads come to their end first."""
@@ -431,11 +432,11 @@ class Index:
 
 def _first(rows: Any, found: Any) -> Any:
     """The one row of a result, without what was not found."""
-    if numpy is not None:
+    if not isinstance(rows, memoryview):
         return rows[0, : found[0]]
-    flat = rows.cast("B").cast(rows.format) if rows.ndim == 2 else rows
-    return flat[: found[0]]
+    flat: Any = rows.cast("B")
+    return flat.cast(rows.format)[: found[0]]
 
 
 def _listed(keys: Any) -> List[Any]:
-    return keys if isinstance(keys, list) else keys.tolist()  # type: ignore[no-any-return]
+    return list(keys) if isinstance(keys, list) else list(keys.tolist())

@@ -22,7 +22,7 @@ if sys.platform == "win32" or sys.byteorder != "little":
 try:
     import numpy
 except ImportError:  # everything works without it
-    numpy = None  # type: ignore[assignment]
+    numpy: Any = None  # type: ignore[no-redef]
 
 BIT_METRICS = ("hamming", "jaccard")
 Path = Union[str, "os.PathLike[str]"]
@@ -44,7 +44,7 @@ def _is_buffer(value: Any) -> bool:
     return True
 
 
-def _flatten(rows: Sequence[Any]) -> memoryview:
+def _flatten(rows: Sequence[Any]) -> Any:
     """A list of numbers, or a list of such lists, as float32."""
     if not rows or not isinstance(rows[0], (list, tuple)):
         return memoryview(array.array("f", rows))
@@ -52,8 +52,8 @@ def _flatten(rows: Sequence[Any]) -> memoryview:
     for i, row in enumerate(rows):
         if len(row) != width:
             raise ValueError(f"row {i} has {len(row)} elements and row 0 has {width}")
-    flat = array.array("f", itertools.chain.from_iterable(rows))
-    return memoryview(flat).cast("B").cast("f", [len(rows), width])
+    flat: Any = memoryview(array.array("f", itertools.chain.from_iterable(rows)))
+    return flat.cast("B").cast("f", [len(rows), width])
 
 
 def _pack_bits(value: Any) -> Any:
@@ -96,7 +96,7 @@ def is_single(value: Any) -> bool:
 
 def rows_of(value: Any) -> List[Any]:
     """The rows of a buffer of two axes, one by one; none of a buffer of another shape."""
-    view = memoryview(value)
+    view: Any = memoryview(value)
     if view.ndim != 2 or not view.nbytes:
         return []
     if hasattr(value, "dtype"):
@@ -175,7 +175,7 @@ def view_of(data: bytearray, letter: str, shape: Sequence[int]) -> Any:
     """Bytes as an array, without copying."""
     if numpy is not None:
         return numpy.frombuffer(data, dtype=_DTYPES[letter]).reshape(tuple(shape))
-    flat = memoryview(data)
+    flat: Any = memoryview(data)
     if not _product(shape):  # a memoryview cannot have an axis of length 0
         return flat.cast(letter)
     return flat.cast(letter, list(shape))
@@ -202,7 +202,7 @@ def distances(metric: str, query: Any, rows: Any, *, dimension: Optional[int] = 
     query, rows = buffer_of(query, metric), buffer_of(rows, metric)
     view = memoryview(rows)
     if view.ndim == 2:
-        n = view.shape[0]  # type: ignore[index]
+        n = len(view)
     else:
         width = memoryview(query).nbytes
         n = view.nbytes // width if width else 0
