@@ -29,7 +29,7 @@ MAY_INCLUDE["ext"] = set()
 
 # Headers of libraries, and the rooms that may use them; the core has libc and threads only.
 LIBRARIES = {
-    "sqlite3.h": {"host"},
+    "sqlite3.h": {"host", "cli"},  # cli: tables that export and import read and fill
     "sqlite3ext.h": {"host", "ext"},
     "jansson.h": {"host", "catalog", "cli", "ext"},
     "hdf5.h": {"file"},

@@ -10,8 +10,8 @@
 
 extern const struct command command_create, command_copy, command_default, command_search,
     command_similar, command_compare, command_sync, command_optimize, command_list, command_info,
-    command_check, command_rename, command_drop, command_build, command_eval, command_vectors,
-    command_help;
+    command_check, command_rename, command_drop, command_export, command_import, command_build,
+    command_eval, command_vectors, command_help;
 
 /* ---- targets (target.c) -----------------------------------------------------------------------*/
 

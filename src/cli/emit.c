@@ -68,6 +68,15 @@ static size_t emit_utf8_length(const char *text, size_t bytes)
     return wrong ? 0 : n;
 }
 
+bool emit_is_utf8(const char *text, size_t bytes)
+{
+    size_t i = 0, n;
+    while (i < bytes && (n = emit_utf8_length(text + i, bytes - i)) > 0) {
+        i += n;
+    }
+    return i == bytes;
+}
+
 void emit_bytes(struct emitter *json, const char *text, size_t bytes)
 {
     before_value(json);

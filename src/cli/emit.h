@@ -38,6 +38,9 @@ void emit_null(struct emitter *json);
 /* Text that is JSON already. */
 void emit_raw(struct emitter *json, const char *text);
 
+/* Whether all of a text is UTF-8. */
+bool emit_is_utf8(const char *text, size_t bytes);
+
 /* The fewest digits, at least 6, that read back to the same number. */
 void emit_format_real(double value, char *text, size_t bytes);
 

@@ -11,7 +11,8 @@ const struct command *const commands[COMMAND_END] = {
     [COMMAND_SYNC] = &command_sync,       [COMMAND_OPTIMIZE] = &command_optimize,
     [COMMAND_LIST] = &command_list,       [COMMAND_INFO] = &command_info,
     [COMMAND_CHECK] = &command_check,     [COMMAND_RENAME] = &command_rename,
-    [COMMAND_DROP] = &command_drop,       [COMMAND_BUILD] = &command_build,
+    [COMMAND_DROP] = &command_drop,       [COMMAND_EXPORT] = &command_export,
+    [COMMAND_IMPORT] = &command_import,   [COMMAND_BUILD] = &command_build,
     [COMMAND_EVAL] = &command_eval,       [COMMAND_VECTORS] = &command_vectors,
     [COMMAND_HELP] = &command_help,
 };

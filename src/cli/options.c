@@ -19,8 +19,9 @@
 #define EVERY ((1u << COMMAND_END) - 1)
 #define LISTS \
     (FOR(SEARCH) | FOR(LIST) | FOR(SYNC) | FOR(OPTIMIZE) | FOR(CHECK) | FOR(DEFAULT) | FOR(COMPARE))
-#define REPORTS \
-    (LISTS | FOR(CREATE) | FOR(COPY) | FOR(INFO) | FOR(BUILD) | FOR(EVAL) | FOR(VECTORS))
+#define REPORTS                                                                            \
+    (LISTS | FOR(CREATE) | FOR(COPY) | FOR(INFO) | FOR(BUILD) | FOR(EVAL) | FOR(VECTORS) | \
+     FOR(EXPORT) | FOR(IMPORT))
 
 #define METRICS "l2|ip|cosine|l1"
 
@@ -66,6 +67,43 @@ const struct option options_table[] = {
      "for llm only, which has a model to embed it"},
     {OPTION_INPUT, "input", 'i', OPTION_IS_FILE, "FILE", 0, 0, FOR(SIMILAR),
      "for llm only, which has a model to embed it"},
+    {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(EXPORT),
+     "export this table, which needs no index, with --vector and --key"},
+    {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(IMPORT),
+     "the table to fill; it is made when there is none"},
+    {OPTION_LLM_COLLECTION, "llm-collection", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(EXPORT),
+     "export this collection of llm, which needs no index"},
+    {OPTION_LLM_COLLECTION, "llm-collection", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(IMPORT),
+     "the collection of llm to fill; it is made when there is none"},
+    {OPTION_MODEL, "model", 'm', OPTION_IS_TEXT, "NAME", 0, 0, FOR(IMPORT),
+     "the model that made the vectors, for a new collection"},
+    {OPTION_VECTOR, "vector", 0, OPTION_IS_TEXT, "COLUMN", 0, 0, FOR(EXPORT) | FOR(IMPORT),
+     "the column with the vectors; an imported table has embedding unless given"},
+    {OPTION_KEY, "key", 0, OPTION_IS_TEXT, "COLUMNS", 0, 0, FOR(EXPORT) | FOR(IMPORT),
+     "the columns that name a row, separated by commas; id unless given"},
+    {OPTION_CONTENT, "content", 0, OPTION_IS_TEXT, "COLUMN", 0, 0, FOR(EXPORT) | FOR(IMPORT),
+     "the column with the text of a row; an imported table has content unless given"},
+    {OPTION_METADATA, "metadata", 0, OPTION_IS_TEXT, "COLUMN", 0, 0, FOR(EXPORT) | FOR(IMPORT),
+     "the column with JSON about a row; an imported table has metadata unless given"},
+    {OPTION_WHERE, "where", 0, OPTION_IS_TEXT, "SQL", 0, 0, FOR(EXPORT),
+     "export only the rows that fulfil this condition"},
+    {OPTION_VECTOR_FORMAT, "vector-format", 0, OPTION_IS_CHOICE, "f32|f64|f16|bf16|i8|u8|bits|json",
+     0, 0, FOR(EXPORT),
+     "how the column of --table stores a vector; f32 unless given, text is JSON"},
+    {OPTION_VECTOR_FORMAT, "vector-format", 0, OPTION_IS_CHOICE, "f32|bits", 0, 0, FOR(IMPORT),
+     "bits: bytes of a .npy file are bits, and stay as they are"},
+    {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "npy|jsonl|llm", 0, 0, FOR(EXPORT),
+     "what to write; what the name of the output ends in, else npy"},
+    {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "npy|jsonl", 0, 0, FOR(IMPORT),
+     "what to read; what the name of the file ends in unless given"},
+    {OPTION_KEYS, "keys", 0, OPTION_IS_FILE, "FILE", 0, 0, FOR(IMPORT),
+     "the keys of a .npy file; OUT.keys.npy or OUT.keys.jsonl beside OUT.npy unless given"},
+    {OPTION_REPLACE, "replace", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(IMPORT),
+     "items whose key is there replace those that are there"},
+    {OPTION_IGNORE, "ignore", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(IMPORT),
+     "items whose key is there are left out"},
+    {OPTION_OUTPUT, "output", 'o', OPTION_IS_FILE, "OUT", 0, 0, FOR(EXPORT),
+     "the file to write, such as posts.npy or posts.jsonl; - prints JSON lines"},
     {OPTION_OFF, "off", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(DEFAULT),
      "it shall be the default no more"},
     {OPTION_METRIC, "metric", 'm', OPTION_IS_CHOICE, METRICS "|hamming|jaccard", 0, 0,
@@ -160,7 +198,8 @@ const struct option options_table[] = {
      "write the vectors to this file: .npy .fvecs .bvecs .fbin .u8bin .i8bin"},
     {OPTION_FORMAT, "format", 0, OPTION_IS_CHOICE, "f32|f16|bf16|i8|u8|f64", 0, 0, FOR(VECTORS),
      "the type of the elements written"},
-    {OPTION_FORCE, "force", 'f', OPTION_IS_FLAG, NULL, 0, 0, FOR(BUILD) | FOR(VECTORS),
+    {OPTION_FORCE, "force", 'f', OPTION_IS_FLAG, NULL, 0, 0,
+     FOR(BUILD) | FOR(VECTORS) | FOR(EXPORT),
      "replace the output when it exists"},
 
     {OPTION_MAN, "man", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(HELP),

@@ -5,7 +5,8 @@
  *   {'descr': '<f4', 'fortran_order': False, 'shape': (1000, 384), }
  *
  * The text is a Python dictionary; what NumPy writes is read, with white space anywhere and the
- * keys in any order. Arrays of two dimensions, row after row, little-endian, of a plain type.
+ * keys in any order. Arrays of two dimensions, row after row, little-endian, of a plain type; an
+ * array of wider integers may have one dimension: it is keys or labels, one to a row.
  */
 #include <inttypes.h>
 
@@ -297,6 +298,10 @@ annex_status npy_read_header(struct source *source, annex_error *error)
         goto cleanup;
     }
     TRY_CLEANUP(npy_check_type(source, &header, error));
+    if (header.dimensions == 1 && source->format == ANNEX_FORMAT_AUTO) {
+        header.dimensions = 2;
+        header.shape[1] = 1;
+    }
     TRY_CLEANUP(npy_check_shape(source, &header, error));
     source->rows = header.shape[0];
     source->dimension = (uint32_t)header.shape[1];
