@@ -296,6 +296,17 @@ static annex_status inspect_table_if_new(annex_db *db, struct catalog_index *ind
     return ANNEX_OK;
 }
 
+static void inspect_say_moved(struct catalog_index *index)
+{
+    const struct definition *definition = &index->definition;
+    char what[ANNEX_ERROR_BYTES / 2], call[CALL_TEXT_BYTES];
+    snprintf(what, sizeof what, "collection %.200s %s", definition->collection,
+             index->collection_now == 0       ? "is not there any more"
+             : definition->collection_id == 0 ? "was not there at the last sync"
+                                              : "is another one than at the last sync");
+    say_stale(index, what, catalog_call(index, "annex_sync", call));
+}
+
 annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
@@ -325,12 +336,7 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
         say_stale(index, what, catalog_call(index, "annex_sync", call));
     }
     if (moved) { /* the deeper reason */
-        TRY_CLEANUP(arena_printf(&scratch, &what, error,
-                                 "collection %s has another number than at the last sync, when it "
-                                 "was %lld",
-                                 index->definition.collection,
-                                 (long long)index->definition.collection_id));
-        say_stale(index, what, catalog_call(index, "annex_sync", call));
+        inspect_say_moved(index);
     }
     status = inspect_table_if_new(db, index, &scratch, error);
 cleanup:

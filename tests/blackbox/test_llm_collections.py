@@ -151,7 +151,7 @@ def test_the_number_of_a_collection__is_not_its_identity(annex, database):
         put(database, 3, f"item-{i}", 700 + i)
     assert similar(annex, "tils", "item-2", code=1) == []
     listed, = json.loads(annex("list", "embeddings.db", "--json").stdout)
-    assert listed["state"] == "stale" and "collection tils has another number" in listed["reason"]
+    assert listed["state"] == "stale" and "tils is not there any more" in listed["reason"]
     found = annex("search", "embeddings.db", "idx", "--query", json.dumps([1.0] * DIMENSION))
     assert "recipes" not in found.stdout and "item" not in found.stdout
     annex("sync", "embeddings.db")
