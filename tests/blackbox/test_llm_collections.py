@@ -1,5 +1,5 @@
-"""Collections of llm on databases as each step of its migrations leaves them, written with both ways
-of quoting names that sqlite-utils has had. tests/ecosystem/test_llm.py has the real llm."""
+"""Collections of llm on databases as each step of its migrations leaves them, written with both
+ways of quoting names that sqlite-utils has had. tests/ecosystem/test_llm.py has the real llm."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""llm, its command and its Python library, beside an index over its collections: what `annex similar`
-prints is compared byte for byte with what `llm similar` prints, after everything that llm and
-sqlite-utils do to a database without telling anybody."""
+"""llm, its command and its Python library, beside an index over its collections: what `annex
+similar` prints is compared byte for byte with what `llm similar` prints, after everything that llm
+and sqlite-utils do to a database without telling anybody."""
 
 import json
 import os
@@ -73,7 +73,8 @@ print(json.dumps(answers))
 # Operations of llm that answer, and how `annex` is asked the same.
 QUESTIONS = [
     ["posts", "post/3"], ["posts", "post/4", "-n", "3"], ["posts", "Post/5", "-p", "-n", "4"],
-    ["posts", "post/3", "--prefix", "POST/1"], ["posts", "post/3", "--prefix", "_ost%2", "-n", "50"],
+    ["posts", "post/3", "--prefix", "POST/1"],
+    ["posts", "post/3", "--prefix", "_ost%2", "-n", "50"],
     ["posts", "post/6", "-n", "-1"], ["posts", "post/6", "-n", "0"], ["tils", "til/7", "-p"],
     ["posts", "missing"], ["nobody", "x"], ["posts"], ["posts", "post/4", "-n", "3", "-c", "both"],
 ]
@@ -205,7 +206,8 @@ def test_a_replace_without_recursive_triggers_is_seen(database):
     with sqlite3.connect(database.path) as db:
         assert db.execute("PRAGMA recursive_triggers").fetchone() == (0,)
         db.execute("INSERT OR REPLACE INTO embeddings(collection_id, id, embedding) "
-                   "SELECT collection_id, id, (SELECT embedding FROM embeddings WHERE id = 'til/9') "
+                   "SELECT collection_id, id, (SELECT embedding FROM embeddings "
+                   " WHERE id = 'til/9') "
                    "FROM embeddings WHERE id IN ('post/3', 'post/4')")
     assert database.agrees() == "delta"
 
