@@ -127,6 +127,24 @@ static void npy__types_that_are_no_numbers_of_this_machine__are_refused(void **s
     }
 }
 
+static void npy__integers_in_one_dimension__are_a_row_each(void **state)
+{
+    (void)state;
+    static const int64_t keys[] = {7, -1, INT64_MAX};
+    int64_t read[2] = {0};
+    annex_reader *reader;
+    annex_reader_info info;
+
+    files_put_npy("a.npy", 1, NPY_HEADER("<i8", "(3,)"), keys, sizeof keys);
+    reader = files_open("a.npy");
+    annex_reader_describe(reader, &info);
+    assert_int_equal(info.rows, 3);
+    assert_int_equal(info.dimension, 1);
+    assert_int_equal(annex_reader_integers(reader, 1, 2, read, NULL), ANNEX_OK);
+    assert_true(read[0] == -1 && read[1] == INT64_MAX);
+    annex_reader_close(reader);
+}
+
 static void npy__shapes_that_are_no_rows_of_vectors__are_refused(void **state)
 {
     (void)state;
@@ -522,6 +540,7 @@ int main(void)
         cmocka_unit_test(npy__versions_and_ways_to_write_the_header__are_read),
         cmocka_unit_test(npy__headers_that_are_no_dictionary__are_refused),
         cmocka_unit_test(npy__types_that_are_no_numbers_of_this_machine__are_refused),
+        cmocka_unit_test(npy__integers_in_one_dimension__are_a_row_each),
         cmocka_unit_test(npy__shapes_that_are_no_rows_of_vectors__are_refused),
         cmocka_unit_test(npy__sizes_that_do_not_fit_the_file__are_refused),
         cmocka_unit_test(fvecs__every_kind__is_read),
