@@ -136,8 +136,9 @@ GUITAR = "/wordnet/synsets/816"
 def test_every_connection_has_the_functions(serve, indexed, options):
     server = serve(*options, indexed)
     assert server.rows("SELECT annex_version()") == [[annex.__version__]]
-    assert server.rows("""SELECT word FROM annex_search('synsets_idx', (SELECT embedding FROM queries
-                          WHERE id = 30), 2) JOIN synsets ON id = key""") == [["lake"], ["shore"]]
+    assert server.rows("""SELECT word FROM annex_search('synsets_idx', (SELECT embedding
+                          FROM queries WHERE id = 30), 2) JOIN synsets ON id = key
+                       """) == [["lake"], ["shore"]]
     words, distance = server.similar(GUITAR)
     assert words[:3] == ["violin", "musician", "whip"] and 0.5 < distance < 0.6
     assert len(words) == 10 and "guitar" not in words
@@ -149,13 +150,14 @@ def test_answers_are_fresh_while_another_process_changes_rows(serve, indexed):
     server = serve(indexed)
     assert server.similar(GUITAR)[0][0] == "violin"
     write(indexed, "DELETE FROM synsets WHERE word = 'violin'",
-          "INSERT INTO synsets(word, embedding) SELECT 'new', embedding FROM synsets WHERE id = 816")
+          "INSERT INTO synsets(word, embedding) SELECT 'new', embedding FROM synsets"
+          " WHERE id = 816")
     words, distance = server.similar(GUITAR)
     assert words[0] == "new" and abs(distance) < 1e-6 and "violin" not in words
     index = server.get("/-/annex.json")["indexes"][0]
     assert (index["state"], index["delta_rows"]) == ("delta", 2)
-    write(indexed, "UPDATE synsets SET embedding = (SELECT embedding FROM synsets WHERE word = 'new')"
-                   " WHERE id = 1")
+    write(indexed, "UPDATE synsets SET embedding = (SELECT embedding FROM synsets"
+                   " WHERE word = 'new') WHERE id = 1")
     assert server.similar(GUITAR)[1] == pytest.approx(0, abs=1e-6)
     first = server.rows("SELECT word FROM synsets WHERE id = 1")[0][0]
     assert set(server.similar(GUITAR)[0][:2]) == {"new", first}
@@ -230,6 +232,26 @@ def test_a_table_without_primary_key_has_similar_rows_by_rowid(serve, wordnet):
     assert f'href="/wordnet/plain/{hit["row"]["rowid"]}"' in page
 
 
+def test_an_index_over_several_tables_serves_each(serve, wordnet):
+    db = sqlite3.connect(wordnet)
+    annex.load(db)
+    db.execute("""SELECT annex_create('all', 'synsets', 'embedding', '{"metric": "cosine",
+                  "where": "id < 2000", "sources": [{"table": "queries"}]}')""").fetchone()
+    db.execute("SELECT annex_create('second', 'synsets', 'embedding')").fetchone()
+    db.close()
+    server = serve(wordnet)
+    assert [index["name"] for index in server.get("/-/annex.json")["indexes"]] == [
+        "all.queries", "all.synsets", "second"]
+    answer = server.get(f"{GUITAR}/-/similar.json")
+    assert answer["index"] == "all.synsets" and answer["indexes"] == ["all.synsets", "second"]
+    assert [hit["row"]["word"] for hit in answer["rows"][:2]] == ["violin", "whip"]
+    assert server.get("/wordnet/queries/30/-/similar.json")["index"] == "all.queries"
+    # row 2378 is not in the first index
+    assert server.get("/wordnet/synsets/2378/-/similar.json")["index"] == "second"
+    assert server.get(f"{GUITAR}/-/similar.json", _index="second")["index"] == "second"
+    assert "?_index=second" in server.text(f"{GUITAR}/-/similar")
+
+
 def test_an_immutable_database_without_index_is_read_instead(serve, wordnet):
     before = wordnet.read_bytes()
     server = serve("-i", wordnet, settings=settings(SYNSETS))
@@ -244,8 +266,8 @@ def test_the_tables_of_datasette_faiss_are_honoured_and_not_written(serve, wordn
     tables = {"plugins": {"datasette-faiss": {"tables": [["wordnet", "synsets"]]}}}
     before = wordnet.read_bytes()
     server = serve(wordnet, settings=tables)
-    ask = "SELECT faiss_search('wordnet', 'synsets', (SELECT embedding FROM synsets WHERE id = 816)," \
-          " 2)"
+    ask = """SELECT faiss_search('wordnet', 'synsets',
+                                 (SELECT embedding FROM synsets WHERE id = 816), 2)"""
     assert server.rows(ask) == [["[816, 727]"]]
     assert server.similar(GUITAR)[0][0] == "violin"
     assert wordnet.read_bytes() == before

@@ -3,8 +3,8 @@
 A document is run from top to bottom in a folder that holds wordnet.db, a copy of the example
 database. Blocks of python run in one process; blocks of sh below a remark `tests/python runs it` go
 to bash, with the commands of this environment, and where the first json block is settings a
-Datasette with them answers at localhost:8001. A block of text below is what comes; `…` stands for any
-characters. Other blocks marked `not run` are left out.
+Datasette with them answers at localhost:8001. A block of text below is what comes; `…` stands for
+any characters. Other blocks marked `not run` are left out.
 """
 
 import contextlib

@@ -30,8 +30,8 @@ def utils(*arguments, code=0):
 
 
 def test_the_command_annex__is_a_command_of_sqlite_utils(wordnet):
-    utils("annex", "create", wordnet, "i", "--table", "synsets", "--vector", "embedding", "--metric",
-          "cosine")
+    utils("annex", "create", wordnet, "i", "--table", "synsets", "--vector", "embedding",
+          "--metric", "cosine")
     found = utils("annex", "search", wordnet, "i", "--like", 816, "-k", 2, "--json")
     assert [hit["key"] for hit in json.loads(found)] == [727, 2378]
     assert "create" in utils("annex", "help") and "annex" in utils("--help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -48,6 +49,7 @@ async def similar(request: Any, datasette: Any) -> Response:
     for hit in found["rows"]:
         path = path_from_row_pks(hit["row"], key, use_rowid=False)
         hit["link"] = datasette.urls.row(database, table, path)
+        hit["name"] = ", ".join(str(hit["row"][column]) for column in key)
         hit["cells"] = [_cell(datasette, hit["row"][column]) for column in found["columns"]]
     found["table_url"] = datasette.urls.table(database, table)
     found["row_url"] = datasette.urls.row(database, table, request.url_vars["pks"])
@@ -88,23 +90,24 @@ async def _find_similar(request: Any, datasette: Any) -> Dict[str, Any]:
     if not offered:
         raise _Refused(f"the table {table} has no vectors: no index, and it is not in the settings",
                        404)
-    vectors = _choose(offered, request.args.get("_index"))
     keys = await database.primary_keys(table) or ["rowid"]
     values = urlsafe_components(request.url_vars["pks"])
     if len(values) != len(keys):
         raise NotFound("Record not found")
     size = _size(request.args.get("_size"))
+    asked = [v for v in offered if request.args.get("_index") in (None, v.index)]
     try:
-        rows, columns = await _nearest(database, table, keys, values, vectors, size)
+        query = await _choose(database, table, dict(zip(keys, values)), asked)
+        rows, columns = await _nearest(database, table, keys, query, size)
     except QueryInterrupted:
         raise _Refused(TOO_LONG) from None
     return {
         "database": database.name,
         "table": table,
-        "index": vectors.index,
-        "column": vectors.column,
-        "metric": vectors.metric,
-        "exact": vectors.index is None,
+        "index": query.vectors.index,
+        "column": query.vectors.column,
+        "metric": query.vectors.metric,
+        "exact": query.vectors.index is None,
         "primary_keys": keys,
         "query": dict(zip(keys, values)),
         "columns": columns,
@@ -113,11 +116,36 @@ async def _find_similar(request: Any, datasette: Any) -> Dict[str, Any]:
     }
 
 
-def _choose(offered: List[tables.Vectors], name: Optional[str]) -> tables.Vectors:
-    for vectors in offered:
-        if name is None or vectors.index == name:
-            return vectors
-    raise _Refused(f"the table has no index {name}", 404)
+@dataclasses.dataclass(frozen=True)
+class _Query:
+    """A row, as the vectors know it: its key, and the vector that others are compared with."""
+
+    vectors: tables.Vectors
+    key: Tuple[Any, ...]
+    vector: Any
+
+
+async def _choose(
+    database: Any, table: str, row: Dict[str, str], asked: Sequence[tables.Vectors]
+) -> _Query:
+    """The first vectors that have the row: an index may be over a part of the table."""
+    if not asked:
+        raise _Refused("the table has no index of this name", 404)
+    given = {f"key{i}": value for i, value in enumerate(row.values())}
+    where = " AND ".join(f"{escape_sqlite(name)} = :key{i}" for i, name in enumerate(row))
+    for vectors in asked:
+        key = ", ".join(map(escape_sqlite, vectors.keys))
+        column = escape_sqlite(vectors.column)
+        vector = column if vectors.index is None else f"annex_vector(:index, {key})"
+        sql = f"SELECT {vector}, {key} FROM {escape_sqlite(table)} WHERE {where}"
+        found = (await database.execute(sql, {**given, "index": vectors.index})).first()
+        if found is None:
+            raise NotFound("Record not found")
+        if found[0] is not None:
+            return _Query(vectors, tuple(found)[1:], found[0])
+    raise _Refused(
+        f"this row has no vector: its {asked[0].column} is NULL, or no index has the row", 404
+    )
 
 
 def _size(text: Optional[str]) -> int:
@@ -129,43 +157,30 @@ def _size(text: Optional[str]) -> int:
 
 
 async def _nearest(
-    database: Any, table: str, keys: Sequence[str], values: Sequence[str], vectors: tables.Vectors,
-    size: int,
+    database: Any, table: str, primary: Sequence[str], query: _Query, size: int
 ) -> Tuple[List[Dict[str, Any]], List[str]]:
     """The rows nearest to one, without it, each with its distance; and the columns shown."""
-    row = " AND ".join(f"{escape_sqlite(key)} = :key{i}" for i, key in enumerate(keys))
-    arguments: Dict[str, Any] = {f"key{i}": value for i, value in enumerate(values)}
-    name, column = escape_sqlite(table), escape_sqlite(vectors.column)
-    wanted = ", ".join([*map(escape_sqlite, vectors.keys), column])
-    first = (await database.execute(f"SELECT {wanted} FROM {name} WHERE {row}", arguments)).first()
-    if first is None:
-        raise NotFound("Record not found")
-    if first[len(vectors.keys)] is None:
-        raise _Refused(f"this row has no vector: its {vectors.column} is NULL", 404)
+    vectors = query.vectors
     columns = [c for c in await database.table_columns(table) if c != vectors.column]
-    columns = list(dict.fromkeys([*keys, *columns]))
+    columns = list(dict.fromkeys([*primary, *columns]))
     shown = ", ".join("t." + escape_sqlite(c) for c in columns)
-    same = " AND ".join(
-        f"t.{escape_sqlite(key)} IS :same{i}" for i, key in enumerate(vectors.keys)
-    )
-    arguments = {f"same{i}": first[i] for i in range(len(vectors.keys))}
+    names = ["t." + escape_sqlite(key) for key in vectors.keys]
+    same = " AND ".join(f"{name} IS :same{i}" for i, name in enumerate(names))
+    given: Dict[str, Any] = {f"same{i}": value for i, value in enumerate(query.key)}
+    given.update(vector=query.vector, size=size)
     if vectors.index is None:
-        sql = f"""SELECT annex_distance(:metric, t.{column}, :vector) AS distance, {shown}
-  FROM {name} AS t WHERE NOT ({same}) AND t.{column} IS NOT NULL
-  AND typeof(t.{column}) = typeof(:vector)
-  AND (typeof(t.{column}) = 'text' OR length(t.{column}) = length(:vector)) ORDER BY 1 LIMIT :k"""
-        arguments.update(metric=vectors.metric, vector=first[len(vectors.keys)], k=size)
+        column = "t." + escape_sqlite(vectors.column)
+        sql = f"""SELECT annex_distance(:metric, {column}, :vector), {shown}
+  FROM {escape_sqlite(table)} AS t WHERE NOT ({same}) AND typeof({column}) = typeof(:vector)
+  AND (typeof({column}) = 'text' OR length({column}) = length(:vector)) ORDER BY 1 LIMIT :size"""
+        given["metric"] = vectors.metric
     else:
-        names = ["a.key", *(f"a.key{i}" for i in range(2, 9))]
-        join = " AND ".join(
-            f"t.{escape_sqlite(key)} = {place}" for key, place in zip(vectors.keys, names)
-        )
-        of_key = ", ".join(f":same{i}" for i in range(len(vectors.keys)))
-        sql = f"""SELECT a.distance, {shown}
-  FROM annex_search(:index, annex_vector(:index, {of_key}), :k) AS a
-  JOIN {name} AS t ON {join} WHERE NOT ({same}) ORDER BY a.distance LIMIT :size"""
-        arguments.update(index=vectors.index, k=size + 1, size=size)
-    found = await database.execute(sql, arguments)
+        places = ["a.key", *(f"a.key{i}" for i in range(2, 9))]
+        join = " AND ".join(f"{name} = {place}" for name, place in zip(names, places))
+        sql = f"""SELECT a.distance, {shown} FROM annex_search(:index, :vector, :k) AS a
+  JOIN {escape_sqlite(table)} AS t ON {join} WHERE NOT ({same}) ORDER BY a.distance LIMIT :size"""
+        given.update(index=vectors.index, k=size + 1)
+    found = await database.execute(sql, given)
     rows = [{"distance": row[0], "row": dict(zip(columns, tuple(row)[1:]))} for row in found.rows]
     return rows, columns
 
@@ -180,6 +195,8 @@ async def _visible_indexes(request: Any, datasette: Any) -> List[Dict[str, Any]]
         if name.startswith("_"):
             continue
         for index in await tables.indexes(datasette, name):
+            if index["sources"] > 1:
+                continue  # of an index over several tables the parts stand for the whole
             if await can_view_table(datasette, request.actor, name, index["table"]):
                 found.append({"database": name, "mutable": database.is_mutable, **index})
     return found

@@ -1,9 +1,9 @@
 """Which tables have vectors: those of the settings, and those that have an index.
 
-The settings are a list of tables, in `plugins.annex.tables` and, for who comes from that plug-in, in
-`plugins.datasette-faiss.tables`. For one of ours an index is made when the server starts, if there
-is none and the database can be written; and an index that waits for a sync gets it. A table of
-datasette-faiss is read only, as it was with that plug-in: its answers are exact.
+The settings are a list of tables, in `plugins.annex.tables` and, for who comes from that plug-in,
+in `plugins.datasette-faiss.tables`. For one of ours an index is made when the server starts, if
+there is none and the database can be written; and an index that waits for a sync gets it. A table
+of datasette-faiss is read only, as it was with that plug-in: its answers are exact.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class Vectors:
     column: str
     keys: Tuple[str, ...]
     metric: str
-    where: str = ""
 
 
 # ---- the settings --------------------------------------------------------------------------------
@@ -96,8 +95,8 @@ def configured(datasette: Any) -> List[Table]:
 # ---- what there is -------------------------------------------------------------------------------
 
 _INDEXES = """SELECT name, "table", "column", keys, "where", metric, family, dimension, rows,
-  delta_rows, dead_rows, segments, bytes, recall, state, reason FROM annex_indexes
-  WHERE schema = 'main'"""
+  delta_rows, dead_rows, segments, bytes, recall, model, source, sources, is_default, state, reason
+  FROM annex_indexes WHERE schema = 'main'"""
 
 
 async def indexes(datasette: Any, database: str) -> List[Dict[str, Any]]:
@@ -107,11 +106,15 @@ async def indexes(datasette: Any, database: str) -> List[Dict[str, Any]]:
 
 
 async def indexes_of(datasette: Any, database: str, table: str) -> List[Vectors]:
-    """What can be asked of a table, best first: its indexes, then tables of the settings."""
+    """What can be asked of a table: its default index, other indexes, tables of the settings.
+
+    Of an index over several tables it is the part of this one, which has a name of its own.
+    """
+    rows = sorted(await indexes(datasette, database), key=lambda row: not row["is_default"])
     found = [
-        Vectors(row["name"], row["column"], _split(row["keys"]), row["metric"], row["where"])
-        for row in await indexes(datasette, database)
-        if row["table"].lower() == table.lower() and row["keys"]
+        Vectors(row["name"], row["column"], tuple(row["keys"].split(", ")), row["metric"])
+        for row in rows
+        if row["table"].lower() == table.lower() and row["keys"] and row["sources"] <= 1
     ]
     columns = {vectors.column.lower() for vectors in found}
     for entry in configured(datasette):
@@ -120,10 +123,6 @@ async def indexes_of(datasette: Any, database: str, table: str) -> List[Vectors]
                 keys = entry.keys or await _primary_key(datasette, database, table)
                 found.append(Vectors(None, entry.column, keys, entry.metric))
     return found
-
-
-def _split(keys: str) -> Tuple[str, ...]:
-    return tuple(keys.split(", "))
 
 
 async def _primary_key(datasette: Any, database: str, table: str) -> Tuple[str, ...]:
