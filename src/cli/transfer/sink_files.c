@@ -172,6 +172,21 @@ struct jsonl_sink {
     size_t capacity;
 };
 
+/* "-0" as "-0.0": other programs take the former for the integer, which has no sign. */
+static void put_numbers(FILE *file, const char *text)
+{
+    const char *zero = text;
+    while ((zero = strstr(zero, "-0")) != NULL) {
+        zero += 2;
+        if (*zero == ',' || *zero == ']') {
+            fwrite(text, 1, (size_t)(zero - text), file);
+            fputs(".0", file);
+            text = zero;
+        }
+    }
+    fputs(text, file);
+}
+
 static void put_embedding(struct jsonl_sink *sink, const struct item *item)
 {
     size_t wanted = 32 * item->dimension + 3;
@@ -182,7 +197,7 @@ static void put_embedding(struct jsonl_sink *sink, const struct item *item)
     }
     annex_vector_format(item->vector, item->dimension, sink->numbers, wanted);
     fputs(", \"embedding\": ", sink->text);
-    fputs(sink->numbers, sink->text);
+    put_numbers(sink->text, sink->numbers);
 }
 
 static annex_status put_texts(struct jsonl_sink *sink, const struct item *item, annex_error *error)
