@@ -104,6 +104,8 @@ static struct PyModuleDef module_definition = {
     .m_slots = module_slots,
 };
 
+PyMODINIT_FUNC PyInit__annex(void);
+
 PyMODINIT_FUNC PyInit__annex(void)
 {
     return PyModuleDef_Init(&module_definition);

@@ -22,8 +22,13 @@ def wordnet(tmp_path):
     return shutil.copyfile(WORDNET, tmp_path / "wordnet.db")
 
 
-@pytest.mark.skipif(not hasattr(sqlite3.Connection, "enable_load_extension"),
-                    reason="this sqlite3 cannot load extensions")
+loads_extensions = pytest.mark.skipif(
+    not hasattr(sqlite3.Connection, "enable_load_extension"),
+    reason="this sqlite3 cannot load extensions",
+)
+
+
+@loads_extensions
 def test_sqlite3__has_the_functions_and_extensions_are_off_again(wordnet):
     db = sqlite3.connect(wordnet)
     annex.load(db)
@@ -52,6 +57,7 @@ def test_sqlean__has_the_functions():
     assert db.execute(VERSION).fetchone() == (annex.__version__,)
 
 
+@loads_extensions
 def test_sqlite_utils__has_the_functions(wordnet):
     sqlite_utils = pytest.importorskip("sqlite_utils")
     db = sqlite_utils.Database(wordnet, execute_plugins=False)

@@ -201,6 +201,7 @@ def test_nothing_leaks__neither_references_nor_memory(rows):
     gc.collect()
     after = [sys.getrefcount(thing) for thing in held]
     for old, new in zip(before, after):
-        assert new - old < 100  # each of these calls happened at least 200 times
+        # each of these calls happened at least 200 times; immortal objects are not counted
+        assert new - old < 100 or old > 2**30
     assert sys.getallocatedblocks() - blocks < 500
     assert resident() - memory < 8 << 20
