@@ -31,6 +31,10 @@ static const char *find_misuse(const struct session *session)
     if (!session_has(session, OPTION_OUTPUT)) {
         return "annex export needs -o, the file to write, such as posts.npy or posts.jsonl";
     }
+    if (strcmp(session_option(session, OPTION_OUTPUT)->text, "-") == 0 &&
+        choose_format(session, "-") == EXPORT_NPY) {
+        return "standard output takes JSON lines; .npy needs the name of a file";
+    }
     if (table + collection + index > 1) {
         return "an index, --table and --llm-collection exclude each other";
     }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import COMMAND
+from test_llm_collections import COLLECTIONS, STEPS, embedding, make
 
 KEYS = [
     "plain",
@@ -394,7 +395,7 @@ GOOD = '{"id": "a", "embedding": [1, 2]}'
         ('{"id": "b", "embedding": [1, NaN]}', "element 1"),
         ('{"id": "b", "embedding": [1, null]}', "element 1"),
         ('{"id": "b", "embedding": [1, 1e39]}', "beyond the range of f32"),
-        ('{"id": "b", "embedding": []}', "the embedding has no elements"),
+        ('{"id": "b", "embedding": []}', "the embedding has 0 elements"),
         ('{"id": "b", "embedding": "AAAA"}', "expected"),
         ('{"id": "b"}', "llm embed-multi"),
         ('{"embedding": [1, 2]}', "there is no id"),
@@ -473,6 +474,7 @@ def test_wrong_files__are_refused_with_what_is_wrong(annex, tmp_path):
         ["export", "docs.db", "--table", "t", "-o", "o"],
         ["export", "docs.db", "i", "--vector-format", "f16", "-o", "o"],
         ["export", "my.annex", "--where", "1", "-o", "o"],
+        ["export", "docs.db", "-o", "-", "--format", "npy"],
         ["import", "docs.db", "a.jsonl"],
         ["import", "docs.db", "a.jsonl", "--table", "t", "--llm-collection", "c"],
         ["import", "docs.db", "a.jsonl", "--table", "t", "--model", "m"],
@@ -481,6 +483,37 @@ def test_wrong_files__are_refused_with_what_is_wrong(annex, tmp_path):
 )
 def test_options_that_exclude_each_other__are_usage_errors(annex, arguments):
     annex(*arguments, code=2)
+
+
+def test_names_that_do_not_exist__are_said_and_not_taken_for_texts(annex, database, tmp_path):
+    for wrong in (
+        ["--table", "nothing"],
+        ["--vector", "nothing"],
+        ["--key", "id,nothing"],
+        ["--content", "nothing"],
+        ["--metadata", "nothing"],
+        ["--where", "missing = 1"],
+    ):
+        options = {"--table": "things", "--vector": "e", "--key": "id", wrong[0]: wrong[1]}
+        words = [word for pair in options.items() for word in pair]
+        done = annex("export", "docs.db", *words, "-o", "o.jsonl", code=3)
+        assert "no such" in done.stderr and wrong[1].split(",")[-1].split()[0] in done.stderr
+    assert "unable to open" in annex("export", "no.db", "-o", "o", code=3).stderr
+    assert not list(tmp_path.glob("o*")) and not (tmp_path / "no.db").exists()
+
+
+def test_vectors_that_are_too_long__are_refused(annex, tmp_path):
+    long = json.dumps([0] * 65536)
+    (tmp_path / "in.jsonl").write_text(f'{{"id": 1, "embedding": {long}}}')
+    done = annex("import", "n.db", "in.jsonl", "--table", "t", code=1)
+    assert "the embedding has 65536 elements; a vector has 1 to 65535" in done.stderr
+    with sqlite3.connect(tmp_path / "docs.db") as db:
+        db.execute("CREATE TABLE things (id INTEGER PRIMARY KEY, e)")
+        db.execute("INSERT INTO things VALUES (1, ?)", (long,))
+    assert "has 65536 elements" in annex(*THINGS, "--key", "id", "-o", "o", code=1).stderr
+    with sqlite3.connect(tmp_path / "docs.db") as db:
+        db.execute("UPDATE things SET e = zeroblob(65536 * 4)")
+    assert "has 65536 elements" in annex(*THINGS, "--key", "id", "-o", "o", code=1).stderr
 
 
 # ---- collections of llm --------------------------------------------------------------------------
@@ -559,6 +592,24 @@ def test_the_format_of_embed_multi__is_ids_and_content(annex, tmp_path):
     )
     assert 'key "b": there is no text for llm to embed' in done.stderr
     assert not (tmp_path / "o.jsonl").exists()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_collections_of_every_schema_that_llm_has_had__are_exported(annex, tmp_path, step):
+    make(tmp_path / "e.db", step, "[]").close()
+    text = annex("export", "e.db", "--llm-collection", COLLECTIONS[1], "-o", "-").stdout
+    items = [json.loads(line) for line in text.splitlines()]
+    assert [item["metadata"]["seed"] for item in items] == sorted(
+        (1 + 3 * i for i in range(60)), key=lambda seed: f"item-{seed}"
+    )
+    for item in items:
+        seed = item["metadata"]["seed"]
+        assert (item["id"], item["content"]) == (f"item-{seed}", f"content {seed}")
+        assert np.array(item["embedding"]).astype("<f4").tobytes() == embedding(seed).tobytes()
+    lines(tmp_path, "a.jsonl", {"id": "a", "embedding": [0.5] * 6})
+    old = step != "m005_add_content_blob"
+    done = annex("import", "e.db", "a.jsonl", "--llm-collection", "posts", code=1 if old else 0)
+    assert ("brings older ones up to date" in done.stderr) == old
 
 
 # ---- size and time -------------------------------------------------------------------------------

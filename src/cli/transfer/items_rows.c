@@ -44,6 +44,13 @@ struct rows_source {
 
 /* ---- statements -------------------------------------------------------------------------------*/
 
+/* With its table: SQLite takes a bare name in quotes that is no column for a text. */
+static char *put_column(char *sql, const struct place *place, const char *column)
+{
+    sql = sql_append(sql, "%z \"%w\".", place->table);
+    return sql_append(sql, "%z\"%w\"", column);
+}
+
 static char *put_from(char *sql, const struct place *place)
 {
     sql = sql_append(sql, "%z FROM \"%w\".", place->schema);
@@ -76,9 +83,9 @@ static annex_status prepare_rows(struct rows_source *source, struct part *part,
 {
     char *sql = sqlite3_mprintf("SELECT");
     for (size_t i = 0; i < place->n_keys; i++) {
-        sql = sql_append(sql, "%z \"%w\",", place->keys[i]);
+        sql = sql_append(put_column(sql, place, place->keys[i]), "%z%s", ",");
     }
-    sql = sql_append(sql, "%z \"%w\"", place->vector);
+    sql = put_column(sql, place, place->vector);
     part->n_key = (int)place->n_keys;
     if (place->collection != NULL) {
         sql = sql_append(sql, "%z, %s, metadata", place->content);
@@ -87,8 +94,8 @@ static annex_status prepare_rows(struct rows_source *source, struct part *part,
     } else if (place->content != NULL || place->metadata != NULL) {
         const char *columns[] = {place->content, place->metadata};
         for (size_t i = 0; i < 2; i++) {
-            sql = columns[i] == NULL ? sql_append(sql, "%z, %s", "NULL")
-                                     : sql_append(sql, "%z, \"%w\"", columns[i]);
+            sql = sql_append(sql, "%z,%s", columns[i] == NULL ? " NULL" : "");
+            sql = columns[i] == NULL ? sql : put_column(sql, place, columns[i]);
         }
         part->content = 1;
     }
@@ -107,9 +114,9 @@ static annex_status count_rows(struct rows_source *source, const struct place *p
 {
     struct part counted = {0};
     int64_t counts[2];
-    char *sql = sqlite3_mprintf("SELECT count(*), count(*) FILTER (WHERE typeof(\"%w\") <> "
-                                "'integer')",
-                                place->keys[0]);
+    char *sql = sqlite3_mprintf("SELECT count(*), count(*) FILTER (WHERE typeof(");
+    sql = put_column(sql, place, place->keys[0]);
+    sql = sql_append(sql, "%z) <> %s)", "'integer'");
     sql = put_where(put_from(sql, place), source, place);
     annex_status status = sql_prepare_text(source->db, &counted.statement, sql, error);
     if (status == ANNEX_OK) {
@@ -141,13 +148,14 @@ static annex_status add_part(struct rows_source *source, const struct place *pla
 /* ---- what is asked for ------------------------------------------------------------------------*/
 
 static annex_status add_collection(struct rows_source *source, const char *schema,
-                                   const char *collection, const char *name, annex_error *error)
+                                   const char *collection, const char *where, const char *name,
+                                   annex_error *error)
 {
     static const char *const keys[] = {"id"};
     struct place place = {.schema = schema,
                           .table = "embeddings",
                           .vector = "embedding",
-                          .where = "",
+                          .where = where,
                           .keys = keys,
                           .n_keys = 1,
                           .collection = collection};
@@ -179,7 +187,7 @@ static annex_status open_collection(struct rows_source *source, annex_error *err
         return session_error(error, ANNEX_NOT_FOUND, "%s has no collection \"%s\"",
                              source->base.name, name);
     }
-    return status == ANNEX_OK ? add_collection(source, "main", name, NULL, error) : status;
+    return status == ANNEX_OK ? add_collection(source, "main", name, "", NULL, error) : status;
 }
 
 static annex_status open_table(struct rows_source *source, annex_error *error)
@@ -221,7 +229,7 @@ static annex_status add_index(struct rows_source *source, const annex_db_index *
                               const char *name, annex_error *error)
 {
     if (is_of_llm(index)) {
-        return add_collection(source, index->schema, index->source, name, error);
+        return add_collection(source, index->schema, index->source, index->where, name, error);
     }
     struct place place = {.schema = index->schema,
                           .table = index->table,
@@ -312,6 +320,11 @@ static annex_status read_text(struct rows_source *source, const annex_value *val
         reserve(source, n);
         status = annex_vector_parse(value->data, value->bytes, source->elements, source->capacity,
                                     &n, error);
+    }
+    if (status == ANNEX_FULL) {
+        return transfer_error(&source->base, item, error, ANNEX_INVALID,
+                              "the vector has %zu elements; a vector has 1 to %d", n,
+                              ANNEX_MAX_DIMENSION);
     }
     if (status != ANNEX_OK) {
         char why[256];

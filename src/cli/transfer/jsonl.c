@@ -202,12 +202,13 @@ static annex_status parse_embedding(struct jsonl *line, const struct span *span,
         status = annex_vector_parse(span->text, span->bytes, line->vector, line->vector_capacity,
                                     &n, error);
     }
-    if (status != ANNEX_OK) {
-        error->status = ANNEX_INVALID;
-        return ANNEX_INVALID;
+    if (status == ANNEX_FULL || (status == ANNEX_OK && n == 0)) {
+        return session_error(error, ANNEX_INVALID,
+                             "the embedding has %zu elements; a vector has 1 to %d", n,
+                             ANNEX_MAX_DIMENSION);
     }
-    if (n == 0) {
-        return session_error(error, ANNEX_INVALID, "the embedding has no elements");
+    if (status != ANNEX_OK) {
+        return status;
     }
     item->vector = line->vector;
     item->dimension = n;

@@ -51,7 +51,7 @@ static annex_status put_key_line(struct npy_sink *sink, const struct item *item,
 static annex_status put_npy(struct sink *base, const struct item *item, annex_error *error)
 {
     struct npy_sink *sink = (struct npy_sink *)base;
-    size_t bytes = sink->source->bits ? item->dimension / 8 : item->dimension * sizeof(float);
+    size_t bytes = sink->source->bits ? (item->dimension + 7) / 8 : item->dimension * sizeof(float);
     annex_status status = out_file_write(&sink->vectors, item->vector, bytes, error);
     if (status != ANNEX_OK) {
         return status;
@@ -65,7 +65,7 @@ static annex_status put_npy(struct sink *base, const struct item *item, annex_er
 static annex_status finish_npy(struct npy_sink *sink, annex_error *error)
 {
     bool bits = sink->source->bits;
-    size_t columns = bits ? sink->base.dimension / 8 : sink->base.dimension;
+    size_t columns = bits ? (sink->base.dimension + 7) / 8 : sink->base.dimension;
     if (sink->base.added == 0) {
         return session_error(error, ANNEX_NOT_FOUND, "%s has no vectors to export",
                              sink->source->name);

@@ -15,7 +15,7 @@
 
 annex_value rows_sink_vector(const struct rows_sink *sink, const struct item *item)
 {
-    size_t bytes = sink->source->bits ? item->dimension / 8 : item->dimension * sizeof(float);
+    size_t bytes = sink->source->bits ? (item->dimension + 7) / 8 : item->dimension * sizeof(float);
     return (annex_value){.type = ANNEX_BLOB, .data = item->vector, .bytes = bytes};
 }
 
@@ -192,11 +192,13 @@ static void close_rows(struct sink *base)
 {
     struct rows_sink *sink = (struct rows_sink *)base;
     const annex_io *io = &sink->session->env.io;
+    const char *path = sink->session->arguments.operands[0];
+    struct stat about;
     sqlite3_finalize(sink->insert);
     sqlite3_finalize(sink->update);
     sqlite3_close(sink->db); /* takes back what was not committed */
-    if (sink->is_new && !sink->committed) {
-        io->remove(io->context, sink->session->arguments.operands[0]);
+    if (sink->is_new && !sink->committed && stat(path, &about) == 0 && about.st_size == 0) {
+        io->remove(io->context, path);
     }
     free(sink);
 }

@@ -2,18 +2,20 @@
 #include "transfer/sql.h"
 
 #include <stdarg.h>
+#include <string.h>
 
 #define BUSY_TIMEOUT_MS 5000
 
 annex_status sql_error(sqlite3 *db, annex_error *error)
 {
     int code = sqlite3_errcode(db) & 0xff;
-    annex_status status = code == SQLITE_BUSY || code == SQLITE_LOCKED ? ANNEX_BUSY
-                          : code == SQLITE_NOMEM                       ? ANNEX_NOMEM
-                          : code == SQLITE_READONLY                    ? ANNEX_READ_ONLY
-                          : code == SQLITE_FULL                        ? ANNEX_FULL
-                          : code == SQLITE_CORRUPT                     ? ANNEX_DAMAGED
-                                                                       : ANNEX_HOST;
+    annex_status status = code == SQLITE_BUSY || code == SQLITE_LOCKED      ? ANNEX_BUSY
+                          : code == SQLITE_NOMEM                            ? ANNEX_NOMEM
+                          : code == SQLITE_READONLY                         ? ANNEX_READ_ONLY
+                          : code == SQLITE_FULL                             ? ANNEX_FULL
+                          : code == SQLITE_CORRUPT                          ? ANNEX_DAMAGED
+                          : strncmp(sqlite3_errmsg(db), "no such ", 8) == 0 ? ANNEX_NOT_FOUND
+                                                                            : ANNEX_HOST;
     return session_error(error, status, "the database says: %s", sqlite3_errmsg(db));
 }
 
