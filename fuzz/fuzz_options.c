@@ -31,7 +31,7 @@ static void fuzz_search(annex_db *db, const char *options)
     request.query.bytes = sizeof query;
     request.options = options;
     if (annex_db_search(db, "docs_idx", &request, &result, &error) == ANNEX_OK) {
-        FUZZ_REQUIRE(annex_result_count(result) <= 4);
+        FUZZ_REQUIRE(annex_result_count(result) <= request.k);
     }
     annex_result_free(result);
 }

@@ -89,7 +89,8 @@ extern const struct function import_functions[];
 /* *text = the argument, which must be text without a zero byte. `what` names it in the message. */
 bool function_text(sqlite3_value *argument, const char *what, const char **text,
                    annex_error *error);
-/* The index of the list that `name`, perhaps with its schema ("aux.docs_idx"), means, or NULL. */
+/* The index of the list that `name` means, perhaps with its schema ("aux.docs_idx") or as that of a
+ * table with a default index; or NULL. */
 const annex_db_index *function_find_index(const annex_db_index *list, size_t n, const char *name);
 /* Says that there is none. Always ANNEX_NOT_FOUND. */
 annex_status function_no_index(const char *name, annex_error *error);

@@ -46,6 +46,12 @@ const annex_db_index *function_find_index(const annex_db_index *list, size_t n, 
             return index;
         }
     }
+    for (size_t i = 0; i < n; i++) { /* a table or collection stands for its default index */
+        if (list[i].is_default && list[i].n_sources == 0 &&
+            sqlite3_stricmp(list[i].source, name) == 0) {
+            return &list[i];
+        }
+    }
     return NULL;
 }
 

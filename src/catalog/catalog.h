@@ -297,6 +297,8 @@ annex_status sources_copy_options(struct arena *arena, const struct definition *
                                   annex_error *error);
 /* What a source is called outside of its index: the collection, else the table. */
 const char *sources_name(const struct catalog_index *index);
+enum { SOURCE_TABLE = 1, SOURCE_COLLECTION = 2 };
+unsigned sources_kind(const struct catalog_index *index);
 /* What it is called in answers: what follows the dot in the name of a member. */
 const char *sources_label(const struct catalog_index *index);
 bool sources_is_member(const char *name);
@@ -315,12 +317,16 @@ annex_status sources_names(annex_db *db, struct arena *arena, const char *schema
 /* Opens an index; a name that is none may be that of a source, and stands for its default index. */
 annex_status sources_open(annex_db *db, const char *name, struct catalog_index **index,
                           struct host_statement **hold, annex_error *error);
+/* Only the default index of a source of some kinds; *index is NULL when there is none. */
+annex_status sources_default(annex_db *db, const char *name, unsigned kinds,
+                             struct catalog_index **index, struct host_statement **hold,
+                             annex_error *error);
 /* Refuses an index with members: `what` can be done with one source only. */
 annex_status sources_refuse(const struct catalog_index *index, const char *what,
                             annex_error *error);
 /* Takes away the mark of the default from all indexes of a source, `except` one. */
 annex_status sources_clear_default(annex_db *db, const char *schema, const char *source,
-                                   int64_t except, annex_error *error);
+                                   unsigned kind, int64_t except, annex_error *error);
 
 /* ---- collection.c: a collection of llm as a source --------------------------------------------*/
 

@@ -257,7 +257,8 @@ static annex_status create_write(annex_db *db, struct catalog_index *index, anne
     }
     index->parts_expected = (int64_t)index->n_parts;
     if (index->definition.is_default) {
-        TRY(sources_clear_default(db, index->schema, sources_name(index), index->id, error));
+        TRY(sources_clear_default(db, index->schema, sources_name(index), sources_kind(index),
+                                  index->id, error));
     }
     return schema_update_index(db, index, error);
 }

@@ -172,6 +172,7 @@ static annex_status default_set(annex_db *db, const char *name, bool on, annex_e
     TRY(catalog_open(db, name, &index, &hold, error));
     db->host->type->finish(hold);
     int64_t id = index->id;
+    unsigned kind = sources_kind(index);
     annex_status status = catalog_inspect(db, index, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(create_check_writable(db, index->schema, error));
@@ -185,7 +186,7 @@ static annex_status default_set(annex_db *db, const char *name, bool on, annex_e
     catalog_forget(index);
     TRY_CLEANUP(status);
     if (on) {
-        status = sources_clear_default(db, schema, source, id, error);
+        status = sources_clear_default(db, schema, source, kind, id, error);
     }
 cleanup:
     arena_free(&scratch);

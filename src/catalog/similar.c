@@ -278,40 +278,36 @@ static annex_status similar_find(struct similar *self, annex_error *error)
 
 /* ---- the index -------------------------------------------------------------------------------*/
 
+/* Opens the member of an index over several sources that is the collection. */
+static annex_status similar_open_member(struct similar *self, struct catalog_index **index,
+                                        struct host_statement **hold, annex_error *error)
+{
+    const char *member = NULL;
+    annex_status status = arena_printf(&self->result->arena, &member, error, "%s.%s.%s",
+                                       (*index)->schema, (*index)->name, self->request->collection);
+    self->db->host->type->finish(*hold);
+    *hold = NULL;
+    return status == ANNEX_OK ? catalog_open(self->db, member, index, hold, error) : status;
+}
+
 /* Opens the index that is named, or the default one; *index is NULL without a default. */
 static annex_status similar_open(struct similar *self, struct catalog_index **index,
                                  struct host_statement **hold, annex_error *error)
 {
     const char *name = self->request->index, *collection = self->request->collection;
-    annex_error why = {ANNEX_OK, ""};
-    annex_status status =
-        sources_open(self->db, name != NULL ? name : collection, index, hold, &why);
-    if (status == ANNEX_OK && (*index)->definition.n_sources > 0) {
-        const char *member = NULL;
-        TRY_CLEANUP(arena_printf(&self->result->arena, &member, error, "%s.%s.%s", (*index)->schema,
-                                 (*index)->name, collection));
-        self->db->host->type->finish(*hold);
-        *hold = NULL;
-        status = catalog_open(self->db, member, index, hold, &why);
+    if (name == NULL) {
+        return sources_default(self->db, collection, SOURCE_COLLECTION, index, hold, error);
     }
-    if (status == ANNEX_OK && strcmp((*index)->definition.collection, collection) == 0) {
+    TRY(catalog_open(self->db, name, index, hold, error));
+    if ((*index)->definition.n_sources > 0) {
+        TRY(similar_open_member(self, index, hold, error));
+    }
+    if (strcmp((*index)->definition.collection, collection) == 0) {
         return ANNEX_OK;
     }
     self->db->host->type->finish(*hold);
     *hold = NULL;
-    *index = NULL;
-    if (name == NULL) { /* the name of the collection is that of something else, or of nothing */
-        return status == ANNEX_OK || status == ANNEX_NOT_FOUND
-                   ? ANNEX_OK
-                   : error_set(error, status, "%s", why.message);
-    }
-    return status == ANNEX_OK ? error_set(error, ANNEX_INVALID,
-                                          "index %s is not over collection %s", name, collection)
-                              : error_set(error, status, "%s", why.message);
-cleanup:
-    self->db->host->type->finish(*hold);
-    *hold = NULL;
-    return status;
+    return error_set(error, ANNEX_INVALID, "index %s is not over collection %s", name, collection);
 }
 
 /* False in *answered when the index cannot answer: vectors of other kinds are compared by llm. */

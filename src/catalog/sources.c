@@ -26,6 +26,11 @@ const char *sources_name(const struct catalog_index *index)
     return definition->collection[0] != '\0' ? definition->collection : index->table;
 }
 
+unsigned sources_kind(const struct catalog_index *index)
+{
+    return index->definition.collection[0] != '\0' ? SOURCE_COLLECTION : SOURCE_TABLE;
+}
+
 const char *sources_label(const struct catalog_index *index)
 {
     const char *dot = strchr(index->name, '.');
@@ -329,42 +334,69 @@ annex_status sources_refuse(const struct catalog_index *index, const char *what,
 static const char only_default[] = "WHERE instr(definition, '\"default\":true') > 0";
 
 /* Names of collections are data, those of tables have no case. */
-static bool default_is_of(const struct catalog_index *index, const char *source)
+static bool default_is_of(const struct catalog_index *index, const char *source, unsigned kinds)
 {
+    unsigned kind = sources_kind(index);
     const char *name = sources_name(index);
-    return index->definition.is_default &&
-           (index->definition.collection[0] != '\0' ? strcmp(name, source) == 0
-                                                    : strcasecmp(name, source) == 0);
+    return index->definition.is_default && (kind & kinds) != 0 &&
+           (kind == SOURCE_COLLECTION ? strcmp(name, source) == 0 : strcasecmp(name, source) == 0);
+}
+
+/* An index that cannot be read is nobody's default; what has to do with this call is an error. */
+static annex_status default_open(annex_db *db, const char *schema, const char *name,
+                                 struct catalog_index **index, struct host_statement **hold,
+                                 annex_error *error)
+{
+    annex_error why = {ANNEX_OK, ""};
+    annex_status status = catalog_open_in(db, schema, name, index, hold, &why);
+    bool ends = status == ANNEX_NOMEM || status == ANNEX_BUSY || status == ANNEX_CANCELLED;
+    return ends ? error_set(error, status, "%s", why.message) : ANNEX_OK;
 }
 
 /*
  * Opens the index that is the default one of `source` in a schema; *index stays NULL without one.
  * `inspect`: tables may have been renamed since the last sync.
  */
-static annex_status default_find(annex_db *db, const char *schema, const char *source, bool inspect,
-                                 struct catalog_index **index, struct host_statement **hold,
-                                 annex_error *error)
+static annex_status default_find(annex_db *db, const char *schema, const char *source,
+                                 unsigned kinds, bool inspect, struct catalog_index **index,
+                                 struct host_statement **hold, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
     const char **names = NULL;
     size_t n = 0;
+    annex_status status = sources_names(db, &scratch, schema, only_default, &names, &n, error);
+    for (size_t i = 0; status == ANNEX_OK && *index == NULL && i < n; i++) {
+        TRY_CLEANUP(default_open(db, schema, names[i], index, hold, error));
+        if (*index != NULL && inspect) {
+            (void)catalog_inspect(db, *index, NULL);
+        }
+        if (*index != NULL && !default_is_of(*index, source, kinds)) {
+            db->host->type->finish(*hold);
+            *hold = NULL;
+            *index = NULL;
+        }
+    }
+cleanup:
+    arena_free(&scratch);
+    return status;
+}
+
+annex_status sources_default(annex_db *db, const char *name, unsigned kinds,
+                             struct catalog_index **index, struct host_statement **hold,
+                             annex_error *error)
+{
+    struct arena scratch = {&db->env, NULL};
+    const char *schema = NULL, *source = NULL;
+    const char **schemas = &schema;
+    size_t n = 1;
     *index = NULL;
     *hold = NULL;
-    annex_status status = sources_names(db, &scratch, schema, only_default, &names, &n, error);
-    for (size_t i = 0; status == ANNEX_OK && i < n; i++) {
-        struct catalog_index *found = NULL;
-        if (catalog_open_in(db, schema, names[i], &found, hold, NULL) != ANNEX_OK) {
-            continue; /* one that cannot be read is nobody's default */
-        }
-        if (inspect) {
-            (void)catalog_inspect(db, found, NULL);
-        }
-        if (default_is_of(found, source)) {
-            *index = found;
-            break;
-        }
-        db->host->type->finish(*hold);
-        *hold = NULL;
+    annex_status status = schema_split(db, &scratch, name, &schema, &source, error);
+    if (status == ANNEX_OK && schema == NULL) {
+        status = db->host->type->schemas(db->host, &scratch, &schemas, &n, error);
+    }
+    for (size_t i = 0; status == ANNEX_OK && *index == NULL && i < 2 * n; i++) {
+        status = default_find(db, schemas[i % n], source, kinds, i >= n, index, hold, error);
     }
     arena_free(&scratch);
     return status;
@@ -373,31 +405,17 @@ static annex_status default_find(annex_db *db, const char *schema, const char *s
 annex_status sources_open(annex_db *db, const char *name, struct catalog_index **index,
                           struct host_statement **hold, annex_error *error)
 {
-    struct arena scratch = {&db->env, NULL};
     annex_error why = {ANNEX_OK, ""};
-    const char *schema = NULL, *source = NULL;
-    const char **schemas = &schema;
-    size_t n = 1;
-    annex_status missing = catalog_open(db, name, index, hold, &why);
-    if (missing != ANNEX_NOT_FOUND) {
-        return missing == ANNEX_OK ? missing : error_set(error, missing, "%s", why.message);
+    annex_status status = catalog_open(db, name, index, hold, &why);
+    if (status == ANNEX_NOT_FOUND) {
+        TRY(sources_default(db, name, SOURCE_TABLE | SOURCE_COLLECTION, index, hold, error));
+        status = *index != NULL ? ANNEX_OK : ANNEX_NOT_FOUND;
     }
-    annex_status status = schema_split(db, &scratch, name, &schema, &source, error);
-    if (status == ANNEX_OK && schema == NULL) {
-        status = db->host->type->schemas(db->host, &scratch, &schemas, &n, error);
-    }
-    for (size_t i = 0; status == ANNEX_OK && *index == NULL && i < 2 * n; i++) {
-        status = default_find(db, schemas[i % n], source, i >= n, index, hold, error);
-    }
-    if (status == ANNEX_OK && *index == NULL) {
-        status = error_set(error, missing, "%s", why.message);
-    }
-    arena_free(&scratch);
-    return status;
+    return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
 }
 
 annex_status sources_clear_default(annex_db *db, const char *schema, const char *source,
-                                   int64_t except, annex_error *error)
+                                   unsigned kind, int64_t except, annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
     const char **names = NULL;
@@ -406,9 +424,9 @@ annex_status sources_clear_default(annex_db *db, const char *schema, const char 
     for (size_t i = 0; status == ANNEX_OK && i < n; i++) {
         struct catalog_index *index = NULL;
         struct host_statement *hold = NULL;
-        bool readable = catalog_open_in(db, schema, names[i], &index, &hold, NULL) == ANNEX_OK;
+        status = default_open(db, schema, names[i], &index, &hold, error);
         db->host->type->finish(hold);
-        if (readable && index->id != except && default_is_of(index, source)) {
+        if (index != NULL && index->id != except && default_is_of(index, source, kind)) {
             index->definition.is_default = false;
             status = schema_update_index(db, index, error);
             catalog_forget(index);

@@ -212,6 +212,21 @@ def test_similar__takes_the_index_that_is_named(annex, database):
                                code=1).stderr
 
 
+def test_a_table_of_the_same_name__has_a_default_index_of_its_own(annex, database, connect):
+    database.execute("CREATE TABLE posts(id INTEGER PRIMARY KEY, v BLOB)")
+    database.execute("INSERT INTO posts VALUES (1, ?)", (embedding(1).tobytes(),))
+    annex("create", "embeddings.db", "of-table", "--table", "posts", "--vector", "v", "--default")
+    is_right(annex, database, "posts", "item-0")
+    annex("create", "embeddings.db", "of-llm", "--llm-collection", "posts", "--default")
+    defaults = json.loads(annex("default", "embeddings.db", "--json").stdout)
+    assert {row["index"] for row in defaults} == {"of-table", "of-llm"}
+    is_right(annex, database, "posts", "item-0")
+    annex("drop", "embeddings.db", "of-table")
+    assert connect("embeddings.db").execute(
+        "SELECT key2 FROM annex_search('posts', ?, 1)", (embedding(3).tobytes(),)
+    ).fetchone() == ("item-3",)
+
+
 @pytest.mark.parametrize("indexed", [True, False])
 def test_similar__compares_with_a_vector_of_any_length(annex, database, indexed):
     """llm compares as many elements as both have."""

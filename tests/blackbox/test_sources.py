@@ -302,6 +302,8 @@ def test_the_name_of_a_table__stands_for_its_default_index(db):
     call(db, "SELECT annex_rename('one', 'first')")
     assert plan(db, "posts")[0].startswith("flat")
     assert call(db, "SELECT annex_vector('posts', 3)") == vector(3).tobytes()
+    assert call(db, "SELECT annex_vector('posts', 999)") is None
+    assert call(db, "SELECT annex_status('posts')").startswith("fresh: index first holds")
     call(db, "SELECT annex_default('first', 0)")
     refused(db, "there is no index posts", "SELECT * FROM annex_search('posts', ?, 1)", b"")
 

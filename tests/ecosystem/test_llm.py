@@ -9,11 +9,11 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, find_program, run_python, with_annex
+from conftest import BUILD, find_program, with_annex
 
 COMMAND = BUILD / "annex"
 
-# Runs operations, a JSON array of arrays on standard input, on the database of the first argument.
+# Runs operations: each line of standard input is JSON, the path of a database and an array of them.
 # The model makes vectors from a text alone; --content can be embedded by the command, too.
 LLM = """
 import json, random, sqlite3, sys, time
@@ -42,33 +42,38 @@ class Plugin:
 
 llm.get_plugins()
 pm.register(Plugin(), name="words")
-path = sys.argv[1]
-answers = []
-for operation, *arguments in json.load(sys.stdin):
-    db = sqlite_utils.Database(path)
-    if operation == "embed":  # collection, model, [[id, text], ...]
-        name, model, items = arguments
-        Collection(name, db, model=Words(model)).embed_multi_with_metadata(
-            ((key, text, {"text": text, "n": len(text) / 7} if len(text) % 2 else None)
-             for key, text in items), store=True)
-    elif operation == "similar":
-        done = CliRunner().invoke(cli.cli, ["similar", *arguments, "-d", path])
-        answers.append([done.stdout, done.stderr, done.exit_code])
-    elif operation == "delete":
-        done = CliRunner().invoke(cli.cli, ["collections", "delete", arguments[0], "-d", path])
-        assert done.exit_code == 0, done.output
-    elif operation == "migrate":  # up to a step, or all
-        embeddings_migrations.apply(db, **({"stop_before": arguments[0]} if arguments else {}))
-    elif operation == "transform":
-        db["embeddings"].transform(**arguments[0])
-    elif operation == "clock":  # what llm sees
-        moment = arguments[0]
-        time.time = lambda: moment
-    else:
-        db.execute(arguments[0])
-        db.conn.commit()
-    db.close()
-print(json.dumps(answers))
+clock = time.time
+
+def run(path, operations):
+    for operation, *arguments in operations:
+        db = sqlite_utils.Database(path)
+        if operation == "embed":  # collection, model, [[id, text], ...]
+            name, model, items = arguments
+            Collection(name, db, model=Words(model)).embed_multi_with_metadata(
+                ((key, text, {"text": text, "n": len(text) / 7} if len(text) % 2 else None)
+                 for key, text in items), store=True)
+        elif operation == "similar":
+            done = CliRunner().invoke(cli.cli, ["similar", *arguments, "-d", path])
+            yield [done.stdout, done.stderr, done.exit_code]
+        elif operation == "delete":
+            done = CliRunner().invoke(cli.cli, ["collections", "delete", arguments[0], "-d", path])
+            assert done.exit_code == 0, done.output
+        elif operation == "migrate":  # up to a step, or all
+            embeddings_migrations.apply(db, **({"stop_before": arguments[0]} if arguments else {}))
+        elif operation == "transform":
+            db["embeddings"].transform(**arguments[0])
+        elif operation == "clock":  # what llm sees
+            time.time = lambda moment=arguments[0]: moment
+        elif operation == "vector":
+            yield list(Words("words").embed_multi(arguments))[0]
+        else:
+            db.execute(arguments[0])
+            db.conn.commit()
+        db.close()
+
+for line in sys.stdin:
+    time.time = clock
+    print(json.dumps(list(run(*json.loads(line)))), flush=True)
 """
 # Operations of llm that answer, and how `annex` is asked the same.
 QUESTIONS = [
@@ -83,14 +88,15 @@ QUESTIONS = [
 class Database:
     """A database of llm, with both programs to write and ask it."""
 
-    def __init__(self, path):
+    def __init__(self, path, process):
         self.path = path
+        self.process = process
 
     def llm(self, *operations):
-        done = subprocess.run([find_program("python"), "-c", LLM, str(self.path)], text=True,
-                              input=json.dumps(operations), capture_output=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        """Runs operations in a process that has started llm once, which takes a second."""
+        self.process.stdin.write(json.dumps([str(self.path), operations]) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
 
     def annex(self, *arguments):
         done = subprocess.run([COMMAND, *map(str, arguments)], text=True, capture_output=True,
@@ -135,26 +141,33 @@ def items(name, n, text="text"):
 
 
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory):
+def process():
+    """llm, waiting for operations."""
+    python = find_program("python")
+    if subprocess.run([python, "-c", "import llm"], capture_output=True).returncode != 0:
+        pytest.skip("llm is not installed")
+    process = subprocess.Popen([python, "-c", LLM], text=True, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    yield process
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory, process):
     """Two collections of one model and one of another, written by llm."""
-    run_python("import llm") if _has_llm() else pytest.skip("llm is not installed")
-    database = Database(tmp_path_factory.mktemp("llm") / "embeddings.db")
+    database = Database(tmp_path_factory.mktemp("llm") / "embeddings.db", process)
     database.llm(["embed", "posts", "words", items("post", 120)],
                  ["embed", "tils", "words", items("til", 60)],
                  ["embed", "odd", "others", items("odd", 20)])
     return database
 
 
-def _has_llm():
-    done = subprocess.run([find_program("python"), "-c", "import llm"], capture_output=True)
-    return done.returncode == 0
-
-
 @pytest.fixture
 def database(tmp_path, filled):
     path = tmp_path / "embeddings.db"
     path.write_bytes(filled.path.read_bytes())
-    database = Database(path)
+    database = Database(path, filled.process)
     created = database.annex("create", path, "idx", "--llm-collection", "posts", "--llm-collection",
                              "tils", "--default")
     assert created[2] == 0, created
@@ -172,10 +185,9 @@ def test_similar_prints_what_llm_prints_without_an_index(database):
 
 
 def test_similar_takes_the_vector_that_llm_would_embed(database):
-    vector = run_python(LLM.split("llm.get_plugins()")[0] + """
-print(json.dumps(list(Words("words").embed_multi(["a question"]))[0]))""")
-    expected, = database.llm(["similar", "posts", "-c", "a question"])
-    assert database.similar("posts", "--vector", vector) == expected
+    vector, expected = database.llm(["vector", "a question"],
+                                    ["similar", "posts", "-c", "a question"])
+    assert database.similar("posts", "--vector", json.dumps(vector)) == expected
 
 
 def test_similar_writes_metadata_as_python_does(database):
@@ -277,7 +289,7 @@ def test_a_transform_drops_the_triggers_and_the_index_says_so(database, change):
                                   "m005_add_content_blob"])
 def test_a_database_of_an_older_llm_is_indexed_and_migrated(tmp_path, filled, step):
     """The migrations transform the table, which drops triggers; the next llm runs them."""
-    database = Database(tmp_path / "embeddings.db")
+    database = Database(tmp_path / "embeddings.db", filled.process)
     database.llm(["migrate", step])
     with sqlite3.connect(database.path) as db:
         db.execute("ATTACH ? AS new", (str(filled.path),))
