@@ -67,6 +67,8 @@ const struct option options_table[] = {
      "for llm only, which has a model to embed it"},
     {OPTION_INPUT, "input", 'i', OPTION_IS_FILE, "FILE", 0, 0, FOR(SIMILAR),
      "for llm only, which has a model to embed it"},
+    {OPTION_BINARY, "binary", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(SIMILAR),
+     "says to llm what --input is"},
     {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(EXPORT),
      "export this table, which needs no index, with --vector and --key"},
     {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(IMPORT),

@@ -281,6 +281,46 @@ def test_random_changes_of_all_tables__equal_brute_force(db):
     assert call(db, "SELECT annex_sync('mix')") and call(db, "SELECT annex_check('mix')") == "ok"
 
 
+def test_sources_of_an_attached_database__lie_in_it_together(db, connect):
+    other = connect("other.db")
+    other.execute("CREATE TABLE posts(id INTEGER PRIMARY KEY, v BLOB)")  # comes first by its name
+    file, = db.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    other.execute("ATTACH ? AS blog", (file,))
+    refused(other, "are in different schemas",
+            "SELECT annex_create('blog.mix', 'blog.posts', 'v', ?)",
+            '{"sources": [{"table": "main.posts", "name": "b"}]}')
+    call(other, "SELECT annex_create('blog.mix', 'blog.posts', 'v', ?)",
+         '{"metric": "cosine", "default": true, "sources": [{"table": "tils"}]}')
+    query = vector(18)
+    truth = true_rows(db, query, ["posts", "tils"])
+    for name in ("mix", "blog.mix"):
+        assert found(other, name, query, 9) == truth[:9]
+    assert found(other, "blog.posts", query, 3) == true_rows(db, query, ["posts"])[:3]
+    assert found(other, "blog.mix.tils", query, 3) == true_rows(db, query, ["tils"])[:3]
+    db.execute("DELETE FROM tils WHERE slug < 'til 140'")
+    assert "run annex_sync('blog.mix')" in call(other, "SELECT annex_status('blog.mix')")
+    call(other, "SELECT annex_sync('blog.mix')")
+    assert call(other, "SELECT annex_check('blog.mix')") == "ok"
+    call(other, "SELECT annex_copy('blog.mix', 'second')")
+    assert set(names(other, "schema")) == {"blog"} and len(names(other)) == 6
+
+
+def test_sources_in_files__and_read_only(db, connect, tmp_path):
+    create(db, storage="file")
+    query = vector(19)
+    assert len(list(tmp_path.glob("blog.db.annex-mix_*"))) == 3
+    db.execute("INSERT INTO posts VALUES (500, 'en', ?)", (query.tobytes(),))
+    reader = connect(f"file:{tmp_path}/blog.db?mode=ro", uri=True)
+    assert found(reader, "mix", query) == true_rows(db, query)
+    for statement in ("annex_sync('mix')", "annex_default('mix')", "annex_copy('mix', 'b')"):
+        refused(reader, "reading only", f"SELECT {statement}")
+    call(db, "SELECT annex_optimize('mix')")
+    assert len(list(tmp_path.glob("blog.db.annex-mix_*"))) == 3
+    assert found(reader, "mix", query) == true_rows(db, query)
+    call(db, "SELECT annex_drop('mix')")
+    assert list(tmp_path.glob("blog.db.annex*")) == []
+
+
 # ---- the default index ---------------------------------------------------------------------------
 
 

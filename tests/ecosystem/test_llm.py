@@ -82,6 +82,7 @@ QUESTIONS = [
     ["posts", "post/3", "--prefix", "_ost%2", "-n", "50"],
     ["posts", "post/6", "-n", "-1"], ["posts", "post/6", "-n", "0"], ["tils", "til/7", "-p"],
     ["posts", "missing"], ["nobody", "x"], ["posts"], ["posts", "post/4", "-n", "3", "-c", "both"],
+    ["posts", "post/4", "--binary", "--number=2", "--plain"],
 ]
 
 
