@@ -139,8 +139,9 @@ def _annex(arguments: Sequence[str], **pipes: Any) -> Iterator[subprocess.Popen[
             raise kind(lines[-1].replace("annex: ", "", 1))
 
 
-def _metric(database: str, index: str) -> str:
-    with _annex(["info", database, index, "--json"], stdout=subprocess.PIPE) as process:
+def _metric(database: str, index: Optional[str]) -> str:
+    arguments = ["info", database, *([index] if index else []), "--json"]
+    with _annex(arguments, stdout=subprocess.PIPE) as process:
         assert process.stdout
         text = process.stdout.read()
     return str(json.loads(text)["metric"])
@@ -210,16 +211,18 @@ def to_chroma(
     `path` may also be a client of chromadb, which needs to be given when one is open that has
     settings of its own.
 
-    The items are those of an index, of a collection of llm, or of a table with the columns
-    `vector`, `key`, and if wanted `content` and `metadata` (JSON text); `where` is a condition in
-    SQL. `space` is l2, cosine or ip: the metric of the index unless given, else cosine.
+    The items are those of an index (which need not be named when there is only one, or when
+    `database` is an index file), of a collection of llm, or of a table with the columns `vector`,
+    `key`, and if wanted `content` and `metadata` (JSON text); `where` is a condition in SQL.
+    `space` is l2, cosine or ip: the metric of the index unless given, else cosine.
 
     The collection appears when it is complete. One that is there raises ExistsError; with
     `replace` it is deleted then.
     """
     database = os.fspath(database)
     if space is None:
-        space = _SPACES.get(_metric(database, index), "l2") if index else "cosine"
+        rows = llm_collection or table
+        space = "cosine" if rows else _SPACES.get(_metric(database, index), "l2")
     if space not in _SPACES:
         raise InvalidError(f"the space is l2, cosine or ip, not {space!r}")
     client = _client(path)

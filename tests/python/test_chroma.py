@@ -113,6 +113,20 @@ def test_a_collection_of_llm__comes_back_and_an_index_gives_its_metric(tmp_path)
             assert numpy.allclose(numpy.frombuffer(blob, "<f4"), row, rtol=1e-6, atol=1e-7)
 
 
+def test_an_index_file__goes_with_its_metric(tmp_path):
+    rows = vectors_of(300)
+    numpy.save(tmp_path / "rows.npy", rows)
+    annex("build", tmp_path / "rows.npy", "-o", tmp_path / "my.annex", "--metric", "ip")
+    assert to_chroma(tmp_path / "my.annex", tmp_path / "chroma", "mine") == 300
+    client = chromadb.PersistentClient(str(tmp_path / "chroma"))
+    collection = client.get_collection("mine", embedding_function=None)
+    assert collection.configuration["hnsw"]["space"] == "ip"
+    from_chroma(client, "mine", tmp_path / "back.db", table="t")
+    with sqlite3.connect(tmp_path / "back.db") as db:
+        back = dict(db.execute("SELECT id, embedding FROM t"))
+    assert back == {i: row.tobytes() for i, row in enumerate(rows)}
+
+
 def test_failures__leave_both_sides_as_they_were(table, tmp_path):
     path, options = table
     chroma = tmp_path / "chroma"

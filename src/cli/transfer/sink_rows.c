@@ -188,17 +188,32 @@ static annex_status commit_rows(struct sink *base, annex_error *error)
     return status;
 }
 
-static void close_rows(struct sink *base)
+/* Removes a file that was made for nothing. Nobody else has put anything into it: it is empty. */
+static void remove_new(const struct rows_sink *sink)
 {
-    struct rows_sink *sink = (struct rows_sink *)base;
     const annex_io *io = &sink->session->env.io;
     const char *path = sink->session->arguments.operands[0];
     struct stat about;
+    sqlite3 *db = NULL;
+    annex_error ignored;
+    /* On a full disk the journal was left; a reader takes back what it says. */
+    if (sql_open(path, SQLITE_OPEN_READWRITE, &db, &ignored) == ANNEX_OK) {
+        sql_run(db, &ignored, "SELECT count(*) FROM sqlite_schema");
+        sqlite3_close(db);
+    }
+    if (stat(path, &about) == 0 && about.st_size == 0) {
+        io->remove(io->context, path);
+    }
+}
+
+static void close_rows(struct sink *base)
+{
+    struct rows_sink *sink = (struct rows_sink *)base;
     sqlite3_finalize(sink->insert);
     sqlite3_finalize(sink->update);
     sqlite3_close(sink->db); /* takes back what was not committed */
-    if (sink->is_new && !sink->committed && stat(path, &about) == 0 && about.st_size == 0) {
-        io->remove(io->context, path);
+    if (sink->is_new && !sink->committed) {
+        remove_new(sink);
     }
     free(sink);
 }
