@@ -13,9 +13,9 @@
  * other processes and old snapshots need no special care. When triggers or log are not as they
  * were left, the index is stale: answers come from the table itself until a sync has compared the
  * table with the segments and taken in what differs.
- * Files: definition rowkey column (words) - catalog inspect schema store part sweep cache log
- * source compare (kept) - db db_create db_search db_sync db_check db_list (verbs). A search has
- * more files, which share search.h.
+ * Files: definition options rowkey column (words) - catalog inspect schema store part sweep cache
+ * log source sources collection compare (kept) - db db_create db_names db_search db_sync db_check
+ * db_list sample similar (verbs). A search has more files, which share search.h.
  */
 #ifndef ANNEX_CATALOG_H
 #define ANNEX_CATALOG_H
@@ -73,6 +73,8 @@ annex_status definition_read(struct arena *arena, const char *text, struct defin
 
 /* False until rows have told format and dimension. */
 bool definition_is_complete(const struct definition *definition);
+
+/* ---- options.c: options as a person writes them -----------------------------------------------*/
 
 struct json_t;
 /* Parses text that must be a JSON object, which the caller owns. */
