@@ -7,6 +7,7 @@ or packed bits are read where they lie. Other threads of Python run while the li
 from __future__ import annotations
 
 import dataclasses
+import operator
 import time
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
@@ -17,6 +18,7 @@ from annex.vectors import (
     buffer_of,
     decoder_of,
     dimension_of,
+    encode_key,
     is_single,
     keys_of,
     kind_of_keys,
@@ -171,9 +173,11 @@ class Index:
         size = dimension_of(vectors, metric, dimension)
         given, ends = keys_of(keys)
         index = _annex.Index.build(
-            buffer_of(vectors, metric), given, ends, size, metric,
-            None if path is None else path_of(path), family, raw, codes, degree, effort, threads,
-            max_memory_bytes, seed, progress,
+            buffer_of(vectors, metric), given, ends, _count("dimension", size, 32), metric,
+            None if path is None else path_of(path), family, raw, codes,
+            _count("degree", degree, 32), _count("effort", effort, 32),
+            _count("threads", threads, 32), _count("max_memory_bytes", max_memory_bytes, 64),
+            _count("seed", seed, 64), progress,
         )
         return cls._adopt(index, kind_of_keys(keys))
 
@@ -289,13 +293,14 @@ class Index:
     ) -> Tuple[int, float, int, int, float, Any, Any, Any]:
         if effort == EXACT:
             effort = _EFFORT_EXACT
-        if not isinstance(effort, (int, type(None))) or effort is not None and effort < 1:
+        if effort is not None and (not isinstance(effort, int) or not 0 < effort <= _EFFORT_EXACT):
             raise ValueError(f"the effort is {effort!r}; it is a number from 1 or annex.EXACT")
         if recall is not None and not 0 < recall <= 1:
             raise ValueError(f"the recall is {recall}; it lies above 0 and up to 1")
-        given, ends = keys_of(keys)
-        if keys is not None and not len(keys) and self._kind is not int:
-            given, ends = b"", memoryview(b"").cast("Q")
+        if not timeout >= 0:
+            raise ValueError(f"the timeout is {timeout}; it is a number of seconds, 0 for none")
+        given, ends = (None, None) if keys is None else self._keys(keys)
+        threads, max_scan = _count("threads", threads, 32), _count("max_scan", max_scan, 64)
         return (effort or 0, recall or 0.0, threads, max_scan, timeout, given, ends, mask)
 
     def evaluate(
@@ -360,8 +365,8 @@ class Index:
 
     def _encode(self, key: Any) -> Union[int, bytes]:
         if self._kind is int:
-            return int(key)
-        return key.encode("utf-8", "surrogateescape") if isinstance(key, str) else bytes(key)
+            return operator.index(key)
+        return encode_key(key)
 
     def insert(self, vectors: Any, keys: Sequence[Any]) -> None:
         """Adds rows, all of them or none: vectors [n, dimension], keys [n].
@@ -428,6 +433,13 @@ class Index:
         except ValueError:
             return "<annex.Index, closed>"
         return f"<annex.Index of {info.rows} rows, {info.dimension} x {info.metric}, {info.family}>"
+
+
+def _count(name: str, value: int, bits: int) -> int:
+    """A number that C takes as one without sign."""
+    if not 0 <= operator.index(value) < 1 << bits:
+        raise ValueError(f"{name} is {value}; it is a number from 0 to {(1 << bits) - 1}")
+    return value
 
 
 def _first(rows: Any, found: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import itertools
+import numbers
 import os
 import struct
 import sys
@@ -105,7 +106,8 @@ def rows_of(value: Any) -> List[Any]:
     return [data[i : i + width].cast(view.format) for i in range(0, view.nbytes, width)]
 
 
-def _encode_key(key: Any) -> bytes:
+def encode_key(key: Any) -> bytes:
+    """A key that is text or bytes, as bytes."""
     if isinstance(key, str):
         return key.encode("utf-8", "surrogateescape")
     if isinstance(key, (bytes, bytearray)):
@@ -130,9 +132,9 @@ def keys_of(keys: Any) -> Tuple[Any, Any]:
     elif _is_buffer(keys):
         return keys, None
     keys = list(keys)
-    if all(isinstance(key, int) for key in keys):
+    if all(isinstance(key, numbers.Integral) for key in keys):
         return array.array("q", keys), None
-    encoded = [_encode_key(key) for key in keys]
+    encoded = [encode_key(key) for key in keys]
     ends = array.array("Q", itertools.accumulate(map(len, encoded)))
     return b"".join(encoded), ends
 

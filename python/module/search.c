@@ -232,6 +232,11 @@ static int answer_take(struct answer *answer, const struct index *index, PyObjec
         return -1;
     }
     n = answer->queries.n;
+    if (answer->queries.buffer.view.ndim == 1 && n != 1) {
+        PyErr_Format(PyExc_ValueError, "there are %zu queries in one row; give them as [%zu, %zu]",
+                     n, n, index->dimension);
+        return -1;
+    }
     if (answer->k > ANNEX_MAX_ROWS || (n && answer->k > PTRDIFF_MAX / sizeof(annex_hit) / n)) {
         PyErr_Format(PyExc_ValueError, "k is %zu; there is no memory for so many", answer->k);
         return -1;

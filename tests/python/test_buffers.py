@@ -96,6 +96,10 @@ def test_queries_and_changes_of_another_shape__are_refused():
             call(numpy.zeros((1, 3), "f4"))
         with pytest.raises(annex.InvalidError, match="NaN"):
             call(numpy.full((1, 4), numpy.nan, "f4"))
+    with pytest.raises(ValueError, match=r"2 queries in one row; give them as \[2, 4\]"):
+        index.search(numpy.zeros(8, "f4"))
+    with pytest.raises(ValueError, match="0 queries in one row"):
+        index.search([])
     with pytest.raises(ValueError, match="2 queries; give one"):
         index.within(numpy.zeros((2, 4), "f4"), 1)
     with pytest.raises(ValueError, match="k is -1"):

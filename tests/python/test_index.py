@@ -73,7 +73,10 @@ def test_integer_keys__name_the_rows(rows):
     keys = numpy.arange(600, dtype="i8") * -3 + 2**40
     index = annex.Index.build(rows, keys)
     assert index.search(rows[10], 1)[0].tolist() == [keys[10]]
-    assert int(keys[10]) in index and 10 not in index
+    assert int(keys[10]) in index and keys[10] in index and 10 not in index
+    assert index.search(rows[10], 2, keys=list(keys[8:12]))[0][0] == keys[10]
+    with pytest.raises(TypeError):
+        1.5 in index
     for given in (keys.tolist(), (keys.astype("f8")).astype("i8").tolist(), tuple(keys.tolist())):
         assert annex.Index.build(rows, given).search(rows[10], 1)[0].tolist() == [keys[10]]
 
@@ -222,7 +225,8 @@ def test_recall_and_timeout__are_obeyed(rows):
     index.search(rows, 600, effort=annex.EXACT, timeout=1e-9, threads=1, stats=stats)
     assert stats.cut > 0
     assert len(index.search(rows[5], 3, timeout=60)[0]) == 3
-    for wrong in ({"recall": 1.5}, {"recall": 0.5, "effort": 4}, {"effort": 0}, {"effort": "much"}):
+    for wrong in ({"recall": 1.5}, {"recall": 0.5, "effort": 4}, {"effort": 0}, {"effort": "much"},
+                  {"effort": 2**32}, {"timeout": -1}, {"threads": -1}, {"max_scan": 2**64}):
         with pytest.raises(ValueError):
             index.search(rows[0], **wrong)
 
@@ -248,8 +252,11 @@ def test_an_empty_index__finds_nothing_until_rows_come():
 
 def test_names_that_do_not_exist__are_errors(rows):
     for wrong in ({"metric": "l3"}, {"family": "tree"}, {"codes": "q9"}, {"raw": "some"},
-                  {"degree": 7}, {"path": "/no/such/folder/a.annex"}):
+                  {"degree": 7}, {"degree": 2**31}, {"path": "/no/such/folder/a.annex"}):
         with pytest.raises(annex.AnnexError):
+            annex.Index.build(rows, **wrong)
+    for wrong in ({"degree": -8}, {"threads": 2**32}, {"seed": -1}, {"dimension": -1}):
+        with pytest.raises(ValueError, match="it is a number from 0"):
             annex.Index.build(rows, **wrong)
     with pytest.raises(annex.NoMemoryError):
         annex.Index.build(rows, max_memory_bytes=10)
