@@ -59,7 +59,7 @@ static bool is_json(const annex_value *value)
 {
     json_t *json = json_loadb(value->data, value->bytes,
                               JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, NULL);
-    bool valid = json != NULL;
+    bool valid = json != NULL && memchr(value->data, '\0', value->bytes) == NULL;
     json_decref(json);
     return valid;
 }

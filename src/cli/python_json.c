@@ -84,8 +84,10 @@ static uint32_t take_character(const char **text, const char *end)
         }
         character = character << 6 | (s[i] & 0x3Fu);
     }
-    *text += n;
-    return character;
+    bool wrong = (n == 3 && (character < 0x800 || (character >= 0xD800 && character <= 0xDFFF))) ||
+                 (n == 4 && (character < 0x10000 || character > 0x10FFFF));
+    *text += wrong ? 1 : n;
+    return wrong ? 0xFFFD : character;
 }
 
 static void put_character(FILE *file, uint32_t character)
