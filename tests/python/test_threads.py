@@ -66,9 +66,11 @@ def test_searches_while_others_change_the_index__are_whole(rows):
     index.check()
 
 
-def test_other_threads_run_while_an_index_is_built():
-    """The build holds no lock of Python: a thread that counts goes on counting."""
+@pytest.mark.parametrize("what", ["build", "search"])
+def test_other_threads_run_while_the_library_works(what):
+    """Neither holds a lock of Python: a thread that counts goes on counting."""
     rows = numpy.random.default_rng(1).standard_normal((8000, 64), dtype="f4")
+    index = annex.Index.build(rows, family="flat")
     counted = []
     done = threading.Event()
 
@@ -80,7 +82,10 @@ def test_other_threads_run_while_an_index_is_built():
     thread = threading.Thread(target=count)
     thread.start()
     start = time.monotonic()
-    annex.Index.build(rows, family="graph")
+    if what == "build":
+        annex.Index.build(rows, family="graph")
+    else:
+        index.search(rows, 10, effort=annex.EXACT, threads=1)
     end = time.monotonic()
     done.set()
     thread.join()
