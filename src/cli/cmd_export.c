@@ -42,8 +42,9 @@ static const char *find_misuse(const struct session *session)
                  session_has(session, OPTION_CONTENT) || session_has(session, OPTION_METADATA))) {
         return "an index file has vectors and keys only: no table, index, content or condition";
     }
-    if (table != session_has(session, OPTION_VECTOR) || table != session_has(session, OPTION_KEY)) {
-        return "--table, --vector and --key are given together, or none of them";
+    if (table != session_has(session, OPTION_VECTOR) ||
+        (!table && session_has(session, OPTION_KEY))) {
+        return "--table needs --vector, the column to export; --vector and --key need --table";
     }
     if (collection &&
         (session_has(session, OPTION_CONTENT) || session_has(session, OPTION_METADATA))) {
@@ -142,7 +143,7 @@ const struct command command_export = {
         "memory; files appear when they are complete.",
     .examples = "annex export docs.db docs_idx -o docs.npy\n"
                 "annex export embeddings.db --llm-collection posts -o posts.jsonl\n"
-                "annex export docs.db --table docs --vector embedding --key id -o docs.jsonl\n"
+                "annex export docs.db --table docs --vector embedding -o docs.jsonl\n"
                 "annex export my.annex -o my.npy --force --json",
     .run = run,
 };

@@ -82,7 +82,7 @@ THINGS = ["export", "docs.db", "--table", "things", "--vector", "e"]
 
 
 def test_integer_keys__are_an_array_that_numpy_reads(annex, database, tmp_path):
-    report = json.loads(annex(*THINGS, "--key", "id", "-o", "out", "--json").stdout)
+    report = json.loads(annex(*THINGS, "-o", "out", "--json").stdout)
     assert report.pop("seconds") >= 0
     assert report == {
         "file": "out.npy",
@@ -472,6 +472,7 @@ def test_wrong_files__are_refused_with_what_is_wrong(annex, tmp_path):
         ["export", "docs.db"],
         ["export", "docs.db", "i", "--table", "t", "--vector", "v", "--key", "k", "-o", "o"],
         ["export", "docs.db", "--table", "t", "-o", "o"],
+        ["export", "docs.db", "i", "--key", "k", "-o", "o"],
         ["export", "docs.db", "i", "--vector-format", "f16", "-o", "o"],
         ["export", "my.annex", "--where", "1", "-o", "o"],
         ["export", "docs.db", "-o", "-", "--format", "npy"],

@@ -195,7 +195,8 @@ static annex_status open_table(struct rows_source *source, annex_error *error)
     const struct session *session = source->session;
     const char *keys[TRANSFER_KEYS];
     const char *format = session_option(session, OPTION_VECTOR_FORMAT)->text;
-    const char *typed = session_option(session, OPTION_KEY)->text;
+    const char *key = session_option(session, OPTION_KEY)->text;
+    const char *typed = key != NULL ? key : "id";
     struct place place = {.schema = "main",
                           .table = session_option(session, OPTION_TABLE)->text,
                           .vector = session_option(session, OPTION_VECTOR)->text,
