@@ -142,6 +142,10 @@ static annex_status request_options(const struct session *session, char **text, 
         failed = json_object_set_new(object, "group",
                                      json_string(session_option(session, OPTION_GROUP)->text));
     }
+    if (failed == 0 && session_has(session, OPTION_MODEL)) {
+        failed = json_object_set_new(object, "model",
+                                     json_string(session_option(session, OPTION_MODEL)->text));
+    }
     for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++) {
         if (session_has(session, numbers[i].id)) {
             json_int_t number = (json_int_t)session_option(session, numbers[i].id)->count;
@@ -152,9 +156,9 @@ static annex_status request_options(const struct session *session, char **text, 
         *text = json_dumps(object, JSON_COMPACT);
     }
     json_decref(object);
-    return failed == 0 ? ANNEX_OK
-                       : session_error(error, ANNEX_INVALID,
-                                       "the name of the column in --group is not UTF-8");
+    return failed == 0
+               ? ANNEX_OK
+               : session_error(error, ANNEX_INVALID, "the name in --group or --model is not UTF-8");
 }
 
 static void print_results(const struct session *session, annex_result **results, size_t n,
@@ -447,6 +451,7 @@ static int run(struct session *session)
         {OPTION_WHERE, "where"},       {OPTION_MMR, "mmr"},
         {OPTION_GROUP, "group"},       {OPTION_CANDIDATES, "candidates"},
         {OPTION_MAX_SCAN, "max-scan"}, {OPTION_TIMEOUT_MS, "timeout-ms"},
+        {OPTION_MODEL, "model"},
     };
     int sources = session_has(session, OPTION_QUERY) + session_has(session, OPTION_QUERY_FILE) +
                   session_has(session, OPTION_LIKE);

@@ -41,6 +41,8 @@ const struct option options_table[] = {
      "a collection of llm; given several times, one index over all of them"},
     {OPTION_MODEL, "model", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(CREATE) | FOR(COPY),
      "the model that made the vectors: what is said here is checked wherever it can be"},
+    {OPTION_MODEL, "model", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(SEARCH),
+     "the model that made the query; an index of another one refuses it"},
     {OPTION_DEFAULT, "default", 0, OPTION_IS_FLAG, NULL, 0, 0, FOR(CREATE) | FOR(COPY),
      "searches of the table or collection by its own name use this index"},
     {OPTION_TABLE, "table", 0, OPTION_IS_TEXT, "TABLE", 0, 0, FOR(COMPARE),

@@ -448,6 +448,10 @@ def test_the_command__makes_copies_compares_and_searches_them(db, annex):
              + true_rows(db, vector(17), ["tils"]))
     assert {(row["source"], row["key"]) for row in rows} <= {row[:2] for row in truth}
     assert json.loads(annex("search", path, "--query", query, "-k", "5", "--json").stdout) == rows
+    assert json.loads(annex("search", path, "mix", "--query", query, "-k", "5", "--json", "--model",
+                            "m").stdout) == rows
+    assert "embed the query with m" in annex("search", path, "mix", "--query", query, "--model",
+                                             "n", code=1).stderr
     alone = json.loads(annex("search", path, "tils", "--query", query, "-k", "1", "--json").stdout)
     assert alone[0]["key"] == true_rows(db, vector(17), ["tils"])[0][1]
     assert "search mix.<source>" in annex("search", path, "mix", "--like", "3", code=1).stderr
