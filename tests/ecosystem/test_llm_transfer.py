@@ -8,10 +8,10 @@ import subprocess
 import pytest
 
 from conftest import find_program
-from test_llm import LLM, Database, items
+from test_llm import LLM, Database, items, process  # noqa: F401: a fixture
 
 # The model of LLM, and one command of llm on standard input's behalf.
-COMMAND_OF_LLM = LLM.partition("path = sys.argv[1]")[0] + """
+COMMAND_OF_LLM = LLM.partition("clock = time.time")[0] + """
 done = CliRunner().invoke(cli.cli, sys.argv[1:])
 print(done.stdout)
 sys.exit(done.exit_code)
@@ -28,9 +28,8 @@ def run_llm(*arguments):
 
 
 @pytest.fixture
-def filled(tmp_path):
-    find_program("llm")
-    database = Database(tmp_path / "embeddings.db")
+def filled(tmp_path, process):  # noqa: F811
+    database = Database(tmp_path / "embeddings.db", process)
     database.llm(["embed", "posts", "words", items("post", 60)],
                  ["embed", "tils", "others", items("til", 20)])
     # llm keeps no content unless it is told to.
@@ -40,7 +39,7 @@ def filled(tmp_path):
 
 def carry(filled, tmp_path, kind="jsonl"):
     """A database with all of the collections, through files."""
-    other = Database(tmp_path / "other.db")
+    other = Database(tmp_path / "other.db", filled.process)
     for name, model in (("posts", "words"), ("tils", "others")):
         path = tmp_path / f"{name}.{kind}"
         assert filled.annex("export", filled.path, "--llm-collection", name, "-o", path)[2] == 0
@@ -87,7 +86,7 @@ def test_vectors_and_keys_alone__are_enough_for_llm_similar(filled, tmp_path):
 
 
 def test_embed_multi__reads_the_lines_that_are_meant_for_it(filled, tmp_path):
-    path, other = tmp_path / "posts.nl", Database(tmp_path / "other.db")
+    path, other = tmp_path / "posts.nl", Database(tmp_path / "other.db", filled.process)
     where = "content IS NOT NULL"
     done = filled.annex("export", filled.path, "--llm-collection", "posts", "--format", "llm",
                         "--where", where, "-o", path)
