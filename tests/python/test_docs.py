@@ -1,4 +1,4 @@
-"""Runs what docs/PYTHON.md and docs/DATASETTE.md show.
+"""Runs what docs/PYTHON.md, docs/DATASETTE.md and docs/LLM.md show.
 
 A document is run from top to bottom in a folder that holds wordnet.db, a copy of the example
 database. Blocks of python run in one process; blocks of sh below a remark `tests/python runs it` go
@@ -95,3 +95,33 @@ def test_datasette__does_what_the_document_says(tmp_path):
     finally:
         if server:
             server.close()
+
+
+def database_of_llm(path, code):
+    """The database that the code makes; all migrations have been applied to it."""
+    llm = pytest.importorskip("llm")
+    sqlite_utils = pytest.importorskip("sqlite_utils")
+    run_sh(code, path.parent)
+    new = path.parent / "new.db"
+    with pytest.raises(llm.Collection.DoesNotExist):
+        llm.Collection("none", sqlite_utils.Database(new), create=False)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ATTACH ? AS new", (str(new),))
+        db.execute("CREATE TABLE _sqlite_migrations AS SELECT * FROM new._sqlite_migrations")
+        db.commit()
+
+
+def test_llm__does_what_the_document_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    document = (ROOT / "docs" / "LLM.md").read_text()
+    made = next(match.group(2) for match in FENCE.finditer(document)).partition("annex create")[0]
+    database_of_llm(tmp_path / "embeddings.db", made)
+    for line, language, code, expected in blocks("LLM.md"):
+        output = io.StringIO()
+        if language == "python":
+            with contextlib.redirect_stdout(output):
+                exec(compile(code, f"LLM.md:{line}", "exec"), {})
+        elif language == "sh":
+            output.write(run_sh(code, tmp_path))
+        if expected is not None:
+            check(f"LLM.md:{line}", output.getvalue(), expected)
