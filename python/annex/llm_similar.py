@@ -190,9 +190,9 @@ def _nearest_of_few(question: _Question, limit: int) -> List[_Row]:
 def _candidates(question: _Question, index: _Index) -> List[_Row]:
     """Items enough to know the best for sure: the last one is clearly further than those wanted."""
     limit = question.number + _SPARE_ROWS
-    filtered = question.conditions != "1"
+    filtered = "annex_prefix" in question.parameters or question.wish.where is not None
     while True:
-        k = max(_FILTERED_ROWS, 4 * limit) if filtered else limit
+        k = max(_FILTERED_ROWS, 4 * limit) if filtered else limit + 1  # one may be left out by id
         rows = _nearest(question, index, k, limit)
         if filtered and len(rows) < limit:
             rows = _nearest_of_few(question, limit)
