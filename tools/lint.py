@@ -23,7 +23,8 @@ CORE = ["base", "kernel", "quant", "segment", "index", "build"]
 MAY_INCLUDE = {room: set(CORE[:place]) for place, room in enumerate(CORE)}
 MAY_INCLUDE["file"] = {"base"}
 MAY_INCLUDE["host"] = {"base"}
-MAY_INCLUDE["catalog"] = set(CORE) | {"file", "host"}
+MAY_INCLUDE["engine"] = set(CORE)
+MAY_INCLUDE["catalog"] = set(CORE) | {"engine", "file", "host"}
 MAY_INCLUDE["cli"] = set()
 MAY_INCLUDE["ext"] = set()
 

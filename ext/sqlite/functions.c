@@ -1,7 +1,7 @@
 /*
  * functions.c - the SQL functions that manage indexes: annex_create, annex_copy, annex_default,
- * annex_sync, annex_optimize, annex_check, annex_drop, annex_rename, annex_status; and
- * annex_vector, which reads a row.
+ * annex_sync, annex_optimize, annex_check, annex_drop, annex_rename, annex_status,
+ * annex_engine_load; and annex_vector, which reads a row.
  *
  * What they return is for a person to read and for a program to parse: a JSON object where there is
  * something to count, else the name of the index; annex_status a sentence that begins with the
@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "annex-engine.h"
 #include "sqlite/extension.h"
 
 bool function_text(sqlite3_value *argument, const char *what, const char **text, annex_error *error)
@@ -243,6 +244,46 @@ static void functions_rename(sqlite3_context *context, int n, sqlite3_value **ar
     }
 }
 
+/*
+ * Loading an engine is running code, as load_extension() is, so who may do one may do the other:
+ * without a file that function only says whether it is allowed.
+ */
+static bool functions_may_load(sqlite3 *handle)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(handle, "SELECT load_extension(NULL)", -1, &statement, NULL);
+
+    if (code == SQLITE_OK) {
+        code = sqlite3_step(statement);
+    }
+    sqlite3_finalize(statement);
+    return code == SQLITE_ROW;
+}
+
+static void functions_engine_load(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    static const char *const names[] = {"path of the engine"};
+    struct call call;
+    const char *name = NULL;
+    annex_status status;
+
+    (void)n;
+    if (!functions_may_load(sqlite3_context_db_handle(context))) {
+        sqlite3_result_error(context,
+                             "loading an engine is not allowed here; the program must allow "
+                             "load_extension() on this connection",
+                             -1);
+        return;
+    }
+    if (!call_begin(&call, context, 1, arguments, names)) {
+        return;
+    }
+    status = annex_db_engine_load(call.annex, call.texts[0], &name, &call.error);
+    if (call_end(&call, status)) {
+        sqlite3_result_text(context, name, -1, SQLITE_TRANSIENT);
+    }
+}
+
 /* ---- Reading ----------------------------------------------------------------------------------*/
 
 /* One sentence that begins with the state and says, when there is something to do, what to run. */
@@ -342,6 +383,7 @@ const struct function index_functions[] = {
     {"annex_check", 1, 1, SQLITE_DIRECTONLY, functions_check},
     {"annex_drop", 1, 1, SQLITE_DIRECTONLY, functions_drop},
     {"annex_rename", 2, 2, SQLITE_DIRECTONLY, functions_rename},
+    {"annex_engine_load", 1, 1, SQLITE_DIRECTONLY, functions_engine_load},
     {"annex_status", 1, 1, 0, functions_status},
     {"annex_vector", 2, 1 + ANNEX_MAX_KEY_COLUMNS, 0, functions_vector},
     {NULL, 0, 0, 0, NULL},

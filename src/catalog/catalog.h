@@ -13,6 +13,7 @@
  * other processes and old snapshots need no special care. When triggers or log are not as they
  * were left, the index is stale: answers come from the table itself until a sync has compared the
  * table with the segments and taken in what differs.
+ * The segments are of an engine (engine.h), which need not be the native one.
  * Files: definition options rowkey column (words) - catalog inspect schema store part sweep cache
  * log source sources collection compare (kept) - db db_create db_names db_search db_sync db_check
  * db_list sample similar (verbs). A search has more files, which share search.h.
@@ -20,6 +21,7 @@
 #ifndef ANNEX_CATALOG_H
 #define ANNEX_CATALOG_H
 
+#include "engine/engine.h"
 #include "host/host.h"
 #include "quant/codec.h"
 
@@ -40,12 +42,14 @@ struct definition {
     bool integer_key; /* ANNEX_KEY_INTEGER, otherwise ANNEX_KEY_BYTES of rowkey_encode */
     const char *where;
     const char *model;
-    const char *collection; /* of llm: only its rows are indexed; "": all of the table */
-    int64_t collection_id;  /* at the last sync; 0: there was no such collection */
-    uint32_t n_sources;     /* 0: the index has a table of its own; otherwise members */
-    bool is_default;        /* of its source */
-    const char *options;    /* as the user gave them */
-    const char **watched;   /* columns whose change matters besides the keys: vector, condition */
+    const char *collection;     /* of llm: only its rows are indexed; "": all of the table */
+    int64_t collection_id;      /* at the last sync; 0: there was no such collection */
+    uint32_t n_sources;         /* 0: the index has a table of its own; otherwise members */
+    bool is_default;            /* of its source */
+    const char *options;        /* as the user gave them */
+    const char *engine;         /* "": the native one */
+    const char *engine_options; /* JSON object for it */
+    const char **watched; /* columns whose change matters besides the keys: vector, condition */
     size_t n_watched;
     annex_metric metric;
     annex_format format;
@@ -170,14 +174,14 @@ struct catalog_part {
     uint64_t slots;
     uint64_t bytes;
     uint64_t content[2];
-    const char *file; /* storage = file: its name beside the database; "" otherwise */
-    const char *family;
-    double recall;  /* measured, of a search without options */
-    uint64_t *dead; /* bitmap over slots */
+    const char *file;   /* storage = file: its name beside the database; "" otherwise */
+    const char *family; /* of the native engine, or the name of another engine */
+    double recall;      /* measured, of a search without options */
+    uint64_t *dead;     /* bitmap over slots */
     uint64_t n_dead;
-    uint64_t *allowed;  /* neither dead nor in the delta */
-    annex_index *index; /* NULL until store_open */
-    void *image;        /* when it could not be mapped */
+    uint64_t *allowed;          /* neither dead nor in the delta */
+    struct engine_index *index; /* NULL until store_open */
+    void *image;                /* when it could not be mapped */
     annex_index_info info;
     bool dead_changed;
 };
@@ -228,6 +232,7 @@ struct annex_db {
     annex_env env; /* as given, but for log.progress, which also obeys the host */
     annex_log user_log;
     struct host *host;
+    struct engine_list engines;
     struct catalog_index *indexes; /* opened, most recently used first */
 };
 
@@ -380,6 +385,9 @@ void cache_collect(const annex_env *env);
 annex_status store_open(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                         annex_error *error);
 annex_status store_open_all(annex_db *db, struct catalog_index *index, annex_error *error);
+/* The engine of a definition; ANNEX_UNSUPPORTED says how to load it. */
+annex_status store_engine(annex_db *db, const char *index_name, const char *name,
+                          const annex_engine **engine, annex_error *error);
 /* Closes the handle of a part. */
 void store_close(annex_db *db, struct catalog_part *part);
 /* Whether the bytes of a part are all there, without reading them. */

@@ -1,10 +1,11 @@
 /*
  * compare.c - the table against the segments: which rows of one the other does not have.
  *
- * Segments hold codes, not vectors, but a vector has one code only under the codec of a segment: a
- * row whose code and loss are those that the vector of today would get needs nothing: answers
- * are ranked by the vectors of the table. So a sync mends an index that nobody watched with one
- * pass over the table and without building it anew, and a check knows what a search could miss.
+ * Segments of the native engine hold codes, not vectors, but a vector has one code only under the
+ * codec of a segment: a row whose code and loss are those that the vector of today would get needs
+ * nothing: answers are ranked by the vectors of the table. Around a segment of another engine there
+ * is a fingerprint of each vector. So a sync mends an index that nobody watched with one pass over
+ * the table and without building it anew, and a check knows what a search could miss.
  *
  * Invariants
  *   1. Every row of the table and every row that a segment may find is looked at once.
@@ -35,8 +36,12 @@ struct comparison {
 static bool compare_same(struct comparison *self, const struct catalog_part *part, uint32_t row,
                          const void *vector)
 {
-    const annex_index *index = part->index;
+    const annex_index *index = engine_native_index(part->index);
+    const struct frame *frame = &part->index->frame;
     float lost = 0;
+    if (index == NULL) {
+        return frame_print(frame, vector) == frame->prints[row];
+    }
     if (index->codec.metric == ANNEX_COSINE) {
         codec_normalize(vector, self->unit, index->codec.dimension);
         vector = self->unit;
@@ -121,10 +126,11 @@ static annex_status compare_open(struct comparison *self, annex_error *error)
     const annex_env *env = &self->db->env;
     TRY(source_rows_open(self->db, index, NULL, "", false, &self->rows, error));
     for (size_t i = 0; i < index->n_parts; i++) {
-        if (index->parts[i].index != NULL) {
-            self->code_bytes =
-                MAX(self->code_bytes, index->parts[i].index->codec.row_bytes); /* of any codes */
-            size_t bytes = ivf_compare_bytes(index->parts[i].index);
+        const struct engine_index *opened = index->parts[i].index;
+        const annex_index *native = opened != NULL ? engine_native_index(opened) : NULL;
+        if (native != NULL) {
+            self->code_bytes = MAX(self->code_bytes, native->codec.row_bytes); /* of any codes */
+            size_t bytes = ivf_compare_bytes(native);
             self->lists_bytes = MAX(self->lists_bytes, bytes);
         }
     }

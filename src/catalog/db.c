@@ -66,11 +66,28 @@ void annex_db_close(annex_db *db)
         return;
     }
     catalog_close_all(db);
+    engine_list_free(&db->env, &db->engines);
     if (db->host != NULL) {
         db->host->type->close(db->host);
     }
     annex_env env = db->env;
     memory_free(&env, db, 1, sizeof *db);
+}
+
+annex_status annex_db_engine_add(annex_db *db, const annex_engine *engine, annex_error *error)
+{
+    return engine_list_add(&db->env, &db->engines, engine, error);
+}
+
+annex_status annex_db_engine_load(annex_db *db, const char *path, const char **name,
+                                  annex_error *error)
+{
+    const char *loaded = NULL;
+    annex_status status = engine_list_load(&db->env, &db->engines, path, &loaded, error);
+    if (name != NULL) {
+        *name = loaded;
+    }
+    return status;
 }
 
 void annex_db_free(annex_db *db, void *pointer, size_t bytes)

@@ -232,6 +232,8 @@ static annex_status create_write_whole(struct creation *self, annex_error *error
         .column = "",
         .where = "",
         .collection = "",
+        .engine = first->engine,
+        .engine_options = first->engine_options,
         .options = self->options,
         .model = first->model,
         .metric = first->metric,

@@ -85,7 +85,8 @@ static void list_sum_parts(const struct catalog_index *index, annex_db_index *it
             largest = part->slots;
             annex_family family = ANNEX_FLAT;
             (void)annex_family_parse(part->family, &family, NULL);
-            item->family = annex_family_name(family);
+            item->family =
+                engine_name_is_valid(part->family) ? part->family : annex_family_name(family);
         }
     }
     item->segments = index->n_parts;
@@ -135,6 +136,7 @@ static annex_status list_describe(annex_db *db, struct catalog_index *index, str
                                   annex_db_index *item, annex_error *error)
 {
     list_sum_parts(index, item);
+    TRY(list_copy(arena, item->family, &item->family, error));
     TRY(list_define(index, arena, item, error)); /* also when the table is gone */
     if (item->n_sources > 0) {
         return ANNEX_OK; /* list_sum_sources tells the rest */

@@ -180,6 +180,32 @@ static annex_status read_default(struct member_reader *reader, json_t *value)
     return member_boolean(reader, value, &reader->definition->is_default);
 }
 
+static annex_status read_engine(struct member_reader *reader, json_t *value)
+{
+    const char *text = NULL;
+    TRY(member_text(reader, value, &text));
+    if (strcmp(text, annex_engine_native()->name) == 0) {
+        text = "";
+    } else if (!engine_name_is_valid(text)) {
+        return member_wrong(reader, "the name of an engine, such as \"annex\"");
+    }
+    reader->definition->engine = text;
+    return ANNEX_OK;
+}
+
+static annex_status read_engine_options(struct member_reader *reader, json_t *value)
+{
+    char *text = NULL;
+    if (!json_is_object(value)) {
+        return member_wrong(reader, "a JSON object");
+    }
+    size_t bytes = json_dumpb(value, NULL, 0, JSON_COMPACT);
+    TRY(arena_new(reader->arena, bytes + 1, 1, &text, reader->error));
+    (void)json_dumpb(value, text, bytes, JSON_COMPACT);
+    reader->definition->engine_options = text;
+    return ANNEX_OK;
+}
+
 /* The next ones are kept in the catalog only. */
 
 static annex_status read_table(struct member_reader *reader, json_t *value)
@@ -264,6 +290,8 @@ static const struct member {
     {"codes", read_codes},
     {"llm_collection", read_collection},
     {"default", read_default},
+    {"engine", read_engine},
+    {"engine_options", read_engine_options},
     {"catalog", read_catalog},
     {"table", read_table},
     {"column", read_column},
@@ -274,7 +302,7 @@ static const struct member {
     {"sources", read_sources},
     {"build_ms", read_build_ms},
 };
-enum { OPTION_MEMBERS = 15 }; /* the first ones may be given by a user */
+enum { OPTION_MEMBERS = 17 }; /* the first ones may be given by a user */
 
 static annex_status definition_apply(struct arena *arena, const char *text, size_t n_members,
                                      struct definition *definition, annex_error *error)
@@ -304,6 +332,26 @@ cleanup:
     return status;
 }
 
+/* An engine other than the native one has options of its own. */
+static annex_status definition_check_engine(const struct definition *definition, annex_error *error)
+{
+    bool native = definition->engine[0] == '\0';
+    if (native && strcmp(definition->engine_options, "{}") != 0) {
+        return error_set(error, ANNEX_INVALID,
+                         "\"engine_options\" are for another engine; the engine annex has index, "
+                         "codes, degree and effort");
+    }
+    if (!native &&
+        (definition->family != ANNEX_FAMILY_AUTO || definition->codes != ANNEX_CODES_AUTO ||
+         definition->degree > 0 || definition->effort > 0)) {
+        return error_set(error, ANNEX_INVALID,
+                         "index, codes, degree and effort are options of the engine annex; give "
+                         "those of the engine %s as \"engine_options\"",
+                         definition->engine);
+    }
+    return ANNEX_OK;
+}
+
 /* What the members say together. */
 static annex_status definition_check(const struct definition *definition, annex_error *error)
 {
@@ -325,6 +373,7 @@ static annex_status definition_check(const struct definition *definition, annex_
                          annex_metric_name(definition->metric));
     }
     TRY(codec_check_codes(definition->metric, definition->codes, error));
+    TRY(definition_check_engine(definition, error));
     if (definition->degree > 0 && definition->effort > 0 &&
         definition->effort < definition->degree / 2) {
         return error_set(error, ANNEX_INVALID,
@@ -340,7 +389,8 @@ annex_status definition_parse(struct arena *arena, const char *options,
     memset(definition, 0, sizeof *definition);
     definition->recall = 0.95;
     definition->where = definition->model = definition->table = definition->column = "";
-    definition->collection = "";
+    definition->collection = definition->engine = "";
+    definition->engine_options = "{}";
     bool given = options != NULL && options[strspn(options, " \t\r\n")] != '\0';
     definition->options = given ? options : "{}";
     if (given) {
@@ -420,6 +470,11 @@ annex_status definition_write(struct arena *arena, const struct definition *defi
     }
     if (object != NULL && definition->codes != ANNEX_CODES_AUTO) {
         json_object_set_new(object, "codes", json_string(annex_codes_name(definition->codes)));
+    }
+    if (object != NULL && definition->engine[0] != '\0') {
+        json_object_set_new(object, "engine", json_string(definition->engine));
+        json_object_set_new(object, "engine_options",
+                            json_loads(definition->engine_options, 0, NULL));
     }
     if (object != NULL && definition->n_keys == 0) { /* its members have keys */
         json_object_del(object, "key");

@@ -10,10 +10,7 @@ bool part_find(const struct catalog_part *part, const struct rowkey *key, uint32
     if (part->index == NULL) {
         return false;
     }
-    annex_status status =
-        key->bytes == NULL
-            ? annex_index_find(part->index, key->integer, row, NULL)
-            : annex_index_find_bytes(part->index, key->bytes, key->n_bytes, row, NULL);
+    annex_status status = engine_find_row(part->index, key->integer, key->bytes, key->n_bytes, row);
     return status == ANNEX_OK && *row < part->slots;
 }
 
@@ -28,9 +25,9 @@ annex_status part_row_key(const struct catalog_part *part, struct rowkey_shape s
     const void *bytes = NULL;
     *key = (struct rowkey){0};
     if (shape.integer) {
-        return annex_index_key(part->index, row, &key->integer, error);
+        return engine_row_key(part->index, row, &key->integer, error);
     }
-    TRY(annex_index_key_bytes(part->index, row, &bytes, &key->n_bytes, error));
+    TRY(engine_row_key_bytes(part->index, row, &bytes, &key->n_bytes, error));
     key->bytes = bytes;
     return ANNEX_OK;
 }

@@ -109,17 +109,17 @@ annex_status search_part(struct search *search, size_t i, annex_error *error)
     part_options(search, i, &context, &options);
     options.stats = &stats;
     if (search->request->has_distance) {
-        TRY(annex_index_within(part->index, search->query, search->request->distance, &options,
-                               &hits, &n, error));
+        TRY(engine_within(part->index, search->query, search->request->distance, &options, &hits,
+                          &n, error));
         search_count(search, &stats);
         status = search_offer_hits(search, part, hits, n, error);
-        annex_hits_free(part->index, hits, n);
+        engine_hits_free(part->index, hits, n);
         return status;
     }
     /* One more than asked for, in case the row that the query was taken from is among them. */
     size_t k = MIN(MIN(search->ranking.limit, part->slots) + search->has_skipped, part->slots);
     TRY(memory_new_raw(env, k, sizeof *hits, &hits, error));
-    status = annex_index_search(part->index, search->query, 1, k, &options, hits, &n, error);
+    status = engine_search(part->index, search->query, k, &options, hits, &n, error);
     search_count(search, &stats);
     if (status == ANNEX_OK) {
         status = search_offer_hits(search, part, hits, n, error);

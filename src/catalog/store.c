@@ -13,8 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "index/index.h"
-
 /* Measured: 16 KiB to 4 MiB read alike (2 GB/s); from 1 MiB on less than 0.2 % goes to pages. */
 enum { STORE_CHUNK_BYTES = 1 << 20 };
 
@@ -77,11 +75,35 @@ static annex_status store_path(annex_db *db, const struct catalog_index *index,
                         content_print(part->content, content));
 }
 
+/* ---- engines ---------------------------------------------------------------------------------*/
+
+annex_status store_engine(annex_db *db, const char *index_name, const char *name,
+                          const annex_engine **engine, annex_error *error)
+{
+    *engine = engine_find(&db->engines, name);
+    if (*engine != NULL) {
+        return ANNEX_OK;
+    }
+    return error_set(error, ANNEX_UNSUPPORTED,
+                     "index %s needs the engine %s, which is not loaded; run "
+                     "annex_engine_load('<its file>'), or give --load-engine <its file>",
+                     index_name, name);
+}
+
+/* A part says in place of the family that another engine than the native one made it. */
+static annex_status store_part_engine(annex_db *db, const struct catalog_index *index,
+                                      const struct catalog_part *part, const annex_engine **engine,
+                                      annex_error *error)
+{
+    bool plugin = engine_name_is_valid(part->family);
+    return store_engine(db, index->name, plugin ? part->family : "", engine, error);
+}
+
 /* ---- opening ---------------------------------------------------------------------------------*/
 
 void store_close(annex_db *db, struct catalog_part *part)
 {
-    annex_index_close(part->index);
+    engine_close(part->index);
     memory_free(&db->env, part->image, part->bytes, 1);
     part->index = NULL;
     part->image = NULL;
@@ -89,17 +111,17 @@ void store_close(annex_db *db, struct catalog_part *part)
 
 /* Takes a fresh handle when it is what the catalog says; otherwise closes it. */
 static bool store_fits(const struct catalog_index *index, struct catalog_part *part,
-                       annex_index *handle)
+                       struct engine_index *handle)
 {
     annex_index_info info;
     const struct definition *definition = &index->definition;
     annex_key_kind kind = index->shape.integer ? ANNEX_KEY_INTEGER : ANNEX_KEY_BYTES;
-    annex_index_describe(handle, &info);
+    engine_describe(handle, &info);
     if (memcmp(info.content, part->content, sizeof info.content) != 0 ||
         info.bytes != part->bytes || info.slots != part->slots ||
         info.metric != definition->metric || info.dimension != definition->dimension ||
         info.key_kind != kind) {
-        annex_index_close(handle);
+        engine_close(handle);
         return false;
     }
     part->index = handle;
@@ -172,15 +194,16 @@ static annex_status store_check_size(annex_db *db, const struct catalog_index *i
 static annex_status store_open_image(annex_db *db, struct catalog_index *index,
                                      struct catalog_part *part, annex_error *error)
 {
-    annex_index *handle = NULL;
+    const annex_engine *engine = NULL;
+    struct engine_index *handle = NULL;
     void *image = NULL;
     annex_error why = {ANNEX_OK, ""};
+    TRY(store_part_engine(db, index, part, &engine, error));
     TRY(store_check_size(db, index, part, error));
     TRY(memory_new_raw(&db->env, part->bytes, 1, &image, error));
     annex_status status = store_read_chunks(db, index, part, image, error);
     TRY_CLEANUP(status);
-    status =
-        annex_index_open_image(&db->env, image, part->bytes, ANNEX_INDEX_VERIFY, &handle, &why);
+    status = engine_open_image(&db->env, engine, image, part->bytes, &handle, &why);
     if (status == ANNEX_DAMAGED) {
         TRY_CLEANUP(store_damaged(index, why.message, error));
     } else if (status != ANNEX_OK) {
@@ -201,7 +224,7 @@ static void store_move_to_cache(annex_db *db, struct catalog_index *index,
                                 struct catalog_part *part, const char *path)
 {
     struct replace_file file;
-    annex_index *handle = NULL;
+    struct engine_index *handle = NULL;
     if (replace_begin(&file, &db->env, path, NULL) != ANNEX_OK) {
         return;
     }
@@ -210,7 +233,7 @@ static void store_move_to_cache(annex_db *db, struct catalog_index *index,
         return;
     }
     if (replace_commit(&file, NULL) != ANNEX_OK ||
-        annex_index_open(&db->env, path, 0, &handle, NULL) != ANNEX_OK) {
+        engine_open(&db->env, part->index->engine, path, &handle, NULL) != ANNEX_OK) {
         return;
     }
     struct catalog_part mapped = *part;
@@ -225,15 +248,17 @@ annex_status store_open(annex_db *db, struct catalog_index *index, struct catalo
                         annex_error *error)
 {
     struct arena scratch = {&db->env, NULL};
-    annex_index *handle = NULL;
+    struct engine_index *handle = NULL;
     annex_error why = {ANNEX_OK, ""};
     const char *path = NULL;
+    const annex_engine *engine = NULL;
     if (part->index != NULL) {
         return ANNEX_OK;
     }
-    annex_status status = store_path(db, index, part, &scratch, &path, error);
+    annex_status status = store_part_engine(db, index, part, &engine, error);
     TRY_CLEANUP(status);
-    if (path[0] != '\0' && annex_index_open(&db->env, path, 0, &handle, &why) == ANNEX_OK &&
+    TRY_CLEANUP(store_path(db, index, part, &scratch, &path, error));
+    if (path[0] != '\0' && engine_open(&db->env, engine, path, &handle, &why) == ANNEX_OK &&
         store_fits(index, part, handle)) {
         if (part->file[0] == '\0') {
             cache_use(path);
@@ -260,6 +285,8 @@ cleanup:
 annex_status store_look(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                         annex_error *error)
 {
+    const annex_engine *engine = NULL;
+    TRY(store_part_engine(db, index, part, &engine, error));
     return part->file[0] != '\0' ? store_open(db, index, part, error)
                                  : store_check_size(db, index, part, error);
 }
@@ -285,7 +312,7 @@ static annex_status store_verify_source(annex_db *db, struct catalog_index *inde
     } else {
         TRY(store_open_image(db, index, &copy, error));
     }
-    annex_status status = annex_index_check(copy.index, &why);
+    annex_status status = engine_check(copy.index, &why);
     store_close(db, &copy);
     if (status == ANNEX_DAMAGED) {
         return store_damaged(index, why.message, error);
@@ -302,7 +329,7 @@ annex_status store_verify(annex_db *db, struct catalog_index *index, struct cata
         return ANNEX_OK; /* there is no copy in the cache */
     }
     annex_error why = {ANNEX_OK, ""};
-    annex_status status = annex_index_check(part->index, &why);
+    annex_status status = engine_check(part->index, &why);
     if (status == ANNEX_DAMAGED) {
         log_message(&db->env, ANNEX_LOG_WARNING, "the cached copy of index %s is made anew: %s",
                     index->name, why.message);
@@ -347,8 +374,8 @@ static annex_status store_insert_chunks(annex_db *db, const struct catalog_index
 {
     struct host *host = db->host;
     struct host_statement *statement = NULL;
-    const char *image = (const char *)part->index->segment->image;
-    uint64_t bytes = part->index->segment->image_bytes;
+    uint64_t bytes = 0;
+    const char *image = engine_image(part->index, &bytes);
     annex_status status = host_prepare(host, &statement, error,
                                        "INSERT INTO %s.annex_segment(part, chunk, data) "
                                        "VALUES (%lld, ?1, ?2)",
@@ -425,7 +452,9 @@ static annex_status store_build_part(annex_db *db, struct catalog_index *index,
 {
     const struct definition *definition = &index->definition;
     annex_build_options options = ANNEX_BUILD_OPTIONS_INIT;
+    const annex_engine *engine = NULL;
     annex_error why = {ANNEX_OK, ""};
+    TRY(store_engine(db, index->name, definition->engine, &engine, error));
     options.metric = definition->metric;
     options.dimension = definition->dimension;
     options.key_kind = index->shape.integer ? ANNEX_KEY_INTEGER : ANNEX_KEY_BYTES;
@@ -436,13 +465,15 @@ static annex_status store_build_part(annex_db *db, struct catalog_index *index,
     options.effort = definition->effort;
     options.threads = definition->threads;
     TRY(store_temporary(db, index, scratch, temporary, error));
-    annex_status status = annex_build(&db->env, &options, rows, *temporary, &part->index, &why);
+    const char *json = definition->engine_options;
+    annex_status status =
+        engine_build(&db->env, engine, &options, json, rows, *temporary, &part->index, &why);
     bool refused = status == ANNEX_IO || status == ANNEX_FULL;
     if (refused && *temporary != NULL && !definition->in_file) {
         log_message(&db->env, ANNEX_LOG_INFO, "index %s is built in memory: %s", index->name,
                     why.message);
         *temporary = NULL;
-        return annex_build(&db->env, &options, rows, NULL, &part->index, error);
+        return engine_build(&db->env, engine, &options, json, rows, NULL, &part->index, error);
     }
     return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
 }
@@ -456,10 +487,11 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     annex_status status = store_add_part(index, &part, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(store_build_part(db, index, rows, family, part, &scratch, &temporary, error));
-    annex_index_describe(part->index, &part->info);
+    engine_describe(part->index, &part->info);
     part->slots = part->info.slots;
     part->bytes = part->info.bytes;
-    part->family = annex_family_name(part->info.family);
+    part->family = engine_native_index(part->index) != NULL ? annex_family_name(part->info.family)
+                                                            : index->definition.engine;
     part->recall = store_recall(&part->info, index->definition.recall);
     memcpy(part->content, part->info.content, sizeof part->content);
     index->n_parts++; /* from here on it is released with the index */

@@ -135,6 +135,14 @@ static void put_all(struct emitter *json, const struct session *session)
         emit_key(json, "recall");
         emit_real(json, session_option(session, OPTION_RECALL)->real);
     }
+    if (session_has(session, OPTION_ENGINE)) {
+        emit_key(json, "engine");
+        emit_text(json, session_option(session, OPTION_ENGINE)->text);
+    }
+    if (session_has(session, OPTION_ENGINE_OPTIONS)) {
+        emit_key(json, "engine_options");
+        emit_raw(json, session_option(session, OPTION_ENGINE_OPTIONS)->text);
+    }
     if (session_has(session, OPTION_DEFAULT)) {
         emit_key(json, "default");
         emit_bool(json, true);

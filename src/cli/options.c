@@ -23,6 +23,10 @@
     (LISTS | FOR(CREATE) | FOR(COPY) | FOR(INFO) | FOR(BUILD) | FOR(EVAL) | FOR(VECTORS) | \
      FOR(EXPORT) | FOR(IMPORT))
 
+#define ENGINES                                                                         \
+    (FOR(CREATE) | FOR(COPY) | FOR(SEARCH) | FOR(COMPARE) | FOR(SYNC) | FOR(OPTIMIZE) | \
+     FOR(LIST) | FOR(INFO) | FOR(CHECK))
+
 #define METRICS "l2|ip|cosine|l1"
 
 /* clang-format off */
@@ -118,6 +122,13 @@ const struct option options_table[] = {
     {OPTION_INDEX, "index", 0, OPTION_IS_CHOICE, "auto|flat|graph|ivf", 0, 0,
      FOR(CREATE) | FOR(COPY) | FOR(BUILD),
      "the kind of index; auto takes flat for few rows and graph for many, ivf is the smallest"},
+    {OPTION_ENGINE, "engine", 0, OPTION_IS_TEXT, "NAME", 0, 0, FOR(CREATE) | FOR(COPY),
+     "what searches the index; annex unless another engine is given and loaded"},
+    {OPTION_ENGINE_OPTIONS, "engine-options", 0, OPTION_IS_TEXT, "JSON", 0, 0,
+     FOR(CREATE) | FOR(COPY),
+     "options of another engine than annex, such as '{\"lists\": 100}'"},
+    {OPTION_LOAD_ENGINE, "load-engine", 0, OPTION_IS_TEXTS, "FILE", 0, 0, ENGINES,
+     "load an engine from a shared object, which runs its code"},
     {OPTION_RECALL, "recall", 0, OPTION_IS_REAL, "R", 0, 0, FOR(CREATE) | FOR(COPY),
      "the recall that searches aim at when they do not say, such as 0.95"},
     {OPTION_STORAGE, "storage", 0, OPTION_IS_CHOICE, "database|file", 0, 0,

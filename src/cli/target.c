@@ -1,6 +1,7 @@
 /* target.c - the first operand: a database or an index file. */
 #include <string.h>
 
+#include "annex-engine.h"
 #include "commands.h"
 
 #include <stdio.h>
@@ -45,7 +46,18 @@ annex_status target_open_database(struct session *session, unsigned flags, annex
                              "%s is an index file; annex %s works on a database", target,
                              session->arguments.command->name);
     }
-    return annex_db_open(&session->env, target, flags, db, error);
+    annex_status status = annex_db_open(&session->env, target, flags, db, error);
+    for (size_t i = 0; i < arguments_count(&session->arguments, OPTION_LOAD_ENGINE); i++) {
+        if (status == ANNEX_OK) {
+            const char *path = arguments_text(&session->arguments, OPTION_LOAD_ENGINE, i);
+            status = annex_db_engine_load(*db, path, NULL, error);
+        }
+    }
+    if (status != ANNEX_OK) {
+        annex_db_close(*db);
+        *db = NULL;
+    }
+    return status;
 }
 
 annex_status target_open_index(struct session *session, unsigned flags, annex_index **index,
