@@ -34,7 +34,8 @@ static annex_status play_open(const annex_env *env, const char *path, const void
     *out = calloc(1, sizeof **out);
     memcpy(*out, image, bytes < sizeof **out ? (size_t)bytes : sizeof **out);
     if (strcmp((*out)->play, "no-open") == 0) {
-        return ANNEX_DAMAGED; /* without a sentence, and with a handle */
+        free(*out);
+        return ANNEX_DAMAGED; /* without a sentence, and with what is no handle */
     }
     return ANNEX_OK;
 }
@@ -45,7 +46,7 @@ static annex_status play_build(const annex_env *env, const annex_build_options *
 {
     struct annex_engine_index made = {0};
     annex_batch batch = {0};
-    (void)options;
+    (void)env, (void)options, (void)path;
     sscanf(json, "{\"play\":\"%59[a-z-]", made.play);
     if (strcmp(made.play, "no-build") == 0) {
         memset(error->message, 'x', sizeof error->message); /* without an end */
@@ -59,8 +60,9 @@ static annex_status play_build(const annex_env *env, const annex_build_options *
         made.rows += (uint32_t)batch.n;
     } while (batch.n > 0);
     made.rows -= strcmp(made.play, "row-lost") == 0 && made.rows > 0;
-    annex_status status = play_open(env, path, &made, sizeof made, 0, out, error);
-    return strcmp(made.play, "no-open") == 0 ? ANNEX_OK : status;
+    *out = malloc(sizeof **out);
+    **out = made;
+    return ANNEX_OK;
 }
 
 static void play_close(annex_engine_index *index)
