@@ -1,7 +1,4 @@
-"""annex.chroma with the real Chroma: what goes there comes back.
-
-Chroma brings a hundred packages, 500 MB: these tests are skipped unless it was installed into the
-environment of the tests, `build/python/venv/bin/pip install chromadb==1.5.9`."""
+"""annex.chroma with the real Chroma: what goes there comes back."""
 
 import json
 import os
@@ -12,8 +9,8 @@ import sys
 import numpy
 import pytest
 
-os.environ["ANONYMIZED_TELEMETRY"] = "False"
-chromadb = pytest.importorskip("chromadb")
+os.environ["ANONYMIZED_TELEMETRY"] = "False"  # before chromadb
+import chromadb  # noqa: E402
 from annex import AnnexError, ExistsError, NotFoundError  # noqa: E402
 from annex.__main__ import find_command  # noqa: E402
 from annex.chroma import from_chroma, to_chroma  # noqa: E402

@@ -50,13 +50,15 @@ class Server:
         command = [sys.executable, "-m", "datasette", "serve", *map(str, arguments)]
         command += ["--port", str(port), "--plugins-dir", str(folder / "plugins")]
         command += ["--metadata", str(folder / "metadata.json")]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        log = folder / "datasette.log"  # a pipe that nobody reads fills up, and the server hangs
+        with open(log, "w") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         for _ in range(600):
             try:
                 self.get("/-/versions.json")
                 return
             except urllib.error.URLError:
-                assert self.process.poll() is None, self.process.stdout.read().decode()
+                assert self.process.poll() is None, log.read_text()
                 time.sleep(0.05)
         self.close()
         raise AssertionError("datasette does not answer")
