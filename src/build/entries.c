@@ -4,8 +4,9 @@
  * Clusters that are far apart have few edges between them, and a narrow walk that starts in others
  * may never come to the one where its answers are. So once the graph is linked some rows are walked
  * to. One that the walk does not even come near becomes an entry, and leads others to its cluster.
- * Where rows are missed one by one entries help nobody else: unless they halve what is missed of
- * rows that had no part in choosing them, they are given up.
+ * Where rows are missed one by one entries help few others, and each costs every query a distance:
+ * unless they leave less than a quarter missed of rows that had no part in choosing them, they are
+ * given up. (Clusters leave a tenth and less, text a half.)
  *
  * Does not: depend on threads: each row is walked to from the entries that the ones before it left.
  */
@@ -92,7 +93,7 @@ annex_status build_add_entries(struct builder *builder, struct graph *graph, uin
     uint32_t missed = count_missed(&probe);
     if (missed > probe.n_judging / TOLERATED) {
         choose_entries(&probe, builder->entries);
-        if (count_missed(&probe) > missed / 2) {
+        if (count_missed(&probe) > missed / 4) {
             graph->n_entries = builder->n_entries;
         }
         builder->n_entries = graph->n_entries;
