@@ -53,9 +53,14 @@ def test_eval__reports_recall_and_speed_along_effort(annex, tmp_path, graph):
         assert points[-1][growing] > points[0][growing]
 
 
-def test_eval__many_neighbours_are_measured_from_their_number_upwards(annex, graph):
+@pytest.mark.parametrize("k, first", [(4, 4), (10, 10), (40, 10), (100, 25)])
+def test_eval__efforts_begin_at_a_quarter_of_many_neighbours(annex, graph, k, first):
+    report = evaluate(annex, "my.annex", "--queries", "data.hdf5", "-k", k)
+    assert report["k"] == k and report["points"][0]["effort"] == first
+
+
+def test_eval__of_many_neighbours_each_has_its_exact_distance(annex, graph):
     report = evaluate(annex, "my.annex", "--queries", "data.hdf5", "-k", "100")
-    assert report["k"] == 100 and report["points"][0]["effort"] == 100
     assert report["points"][-1]["recall"] > 0.99
     assert all(point["exact_distances"] >= 100 for point in report["points"])
 
