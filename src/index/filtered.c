@@ -198,12 +198,12 @@ static bool is_over(const struct filtered *self)
 
 /* ---- choice ----------------------------------------------------------------------------------*/
 
-/* How many of the rows that a walk kept pass. */
-static uint32_t count_kept(const struct filtered *self)
+/* How many of the nearest n rows that a walk kept pass. */
+static uint32_t count_kept(const struct filtered *self, uint32_t n_kept)
 {
     const annex_search_options *options = self->plan->options;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < self->walk->size; i++) {
+    for (uint32_t i = 0; i < n_kept; i++) {
         uint32_t id = walk_id(self->walk->pool[i]);
         n += options->accept ? filter_passes(self->index, options, id) : passes(self, id);
     }
@@ -219,7 +219,7 @@ static annex_status probe(struct filtered *self, float window, float kept, uint3
                              error));
     graph_walk(&self->index->graph, &self->scratch->query, (uint32_t)MIN(window, slots),
                self->walk);
-    *passing = count_kept(self);
+    *passing = count_kept(self, self->walk->size);
     return ANNEX_OK;
 }
 
@@ -235,7 +235,7 @@ static annex_status walk_plainly(struct filtered *self, float share, float kept,
     TRY(scratch_reserve_pool(self->index, self->scratch, MAX(window, self->walk->wanted), error));
     graph_walk(&self->index->graph, &self->scratch->query, window, self->walk);
     self->walk->reach = 0;
-    *passing = count_kept(self);
+    *passing = count_kept(self, self->walk->size);
     return ANNEX_OK;
 }
 
@@ -258,6 +258,10 @@ static annex_status look_around(struct filtered *self, float share, float needed
                : probe(self, window, kept, &passing, error));
     for (;;) {
         *local = ((float)passing + 0.5f) / ((float)self->walk->size + 1);
+        if (common) { /* passing rows at the rim of what the walk saw are not the nearest */
+            uint32_t half = self->walk->size / 2;
+            *local = MIN(*local, ((float)count_kept(self, half) + 0.5f) / ((float)half + 1));
+        }
         *found = is_over(self) || window * *local >= full;
         window *= WIDER;
         bool dear = plan_walk_cost(plan, window) * LITTLE > plan_scan_cost(plan);
