@@ -15,6 +15,8 @@ enum {
     TOUCHED = 1 << 14
 };
 
+_Static_assert(GRAPH_MAX_ENTRIES <= EXPAND * GRAPH_MAX_DEGREE, "entries are scored in one call");
+
 annex_status walk_new(const annex_env *env, uint32_t slots, uint32_t capacity,
                       uint32_t expanded_capacity, struct walk *walk, annex_error *error)
 {
@@ -48,13 +50,6 @@ void walk_free(const annex_env *env, struct walk *walk)
     memory_free(env, walk->touched, walk->touched_capacity + 1, 4);
     memory_free(env, walk->expanded, walk->expanded_capacity, sizeof *walk->expanded);
     *walk = (struct walk){0};
-}
-
-/* Appends `id` to ids[n] unless the walk has seen it. */
-static inline uint32_t visit(struct walk *walk, uint32_t id, uint32_t *ids, uint32_t n)
-{
-    ids[n] = id;
-    return n + walk_mark(walk, id);
 }
 
 void walk_forget(struct walk *walk)
@@ -135,7 +130,8 @@ void graph_walk(const struct graph *graph, const struct query *query, uint32_t w
     uint32_t n = 0;
     for (uint32_t i = 0; i < graph->n_entries; i++) {
         if (graph->entries[i] < graph->slots) {
-            n = visit(walk, graph->entries[i], ids, n);
+            ids[n] = graph->entries[i];
+            n += walk_mark(walk, ids[n]);
         }
     }
     walk_absorb(graph, query, walk, ids, walk_room(walk, n));
