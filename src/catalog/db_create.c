@@ -306,10 +306,13 @@ static void creation_close(struct creation *self)
     arena_free(&self->scratch);
 }
 
-/* The transaction that begin has opened. */
-static annex_status creation_end(struct creation *self, annex_status status, annex_error *error)
+/* Creates what is named and specified, in one transaction. */
+static annex_status creation_commit(struct creation *self, annex_error *error)
 {
     annex_db *db = self->db;
+    TRY(creation_open(self, error));
+    TRY(db->host->type->begin(db->host, error));
+    annex_status status = create_run(self, error);
     if (status == ANNEX_OK) {
         status = db->host->type->commit(db->host, error);
     }
@@ -336,9 +339,7 @@ annex_status annex_db_create(annex_db *db, const char *index_name, const char *t
     TRY_CLEANUP(status);
     TRY_CLEANUP(create_resolve(db, &self.scratch, index_name, table, &self.schema, &self.name,
                                &table_name, error));
-    TRY_CLEANUP(creation_open(&self, error));
-    TRY_CLEANUP(db->host->type->begin(db->host, error));
-    status = creation_end(&self, create_run(&self, error), error);
+    status = creation_commit(&self, error);
 cleanup:
     creation_close(&self);
     return status;
@@ -398,9 +399,7 @@ annex_status annex_db_copy(annex_db *db, const char *from, const char *to, const
     struct creation self = {.db = db, .scratch = {&db->env, NULL}};
     annex_status status = copy_read(&self, from, to, changes, error);
     TRY_CLEANUP(status);
-    TRY_CLEANUP(creation_open(&self, error));
-    TRY_CLEANUP(db->host->type->begin(db->host, error));
-    status = creation_end(&self, create_run(&self, error), error);
+    status = creation_commit(&self, error);
 cleanup:
     creation_close(&self);
     return status;
