@@ -87,8 +87,8 @@ typedef struct annex_engine {
                            size_t k, const annex_search_options *options, annex_hit *hits,
                            size_t *found, annex_error *error);
     /*
-     * Changes in place. Either may be NULL: then a segment is what it was built as. Annex changes
-     * no segment of a database, it builds new ones; these are for programs that use the table.
+     * Changes in place. Either may be NULL: then a segment is what it was built as. A segment of a
+     * plug-in is never changed in a database, but built anew: its frame names every row.
      */
     annex_status (*add)(annex_engine_index *index, const annex_batch *batch, annex_error *error);
     annex_status (*remove)(annex_engine_index *index, const uint32_t *rows, size_t n,

@@ -655,7 +655,7 @@ typedef struct annex_sync_report {
  */
 ANNEX_API annex_status annex_db_sync(annex_db *db, const char *index, annex_sync_report *report,
                                      annex_error *error);
-/* Merges all segments and the delta into one. */
+/* Builds the index anew from its table, as one segment. */
 ANNEX_API annex_status annex_db_optimize(annex_db *db, const char *index, annex_sync_report *report,
                                          annex_error *error);
 /* Verifies definition, triggers, log, segments, and every row against the table. */

@@ -106,6 +106,32 @@ static annex_status is_worth(const annex_index *index, bool *worth, annex_error 
     return *worth || index->codec.lossless ? ANNEX_OK : compare_losses(index, worth, error);
 }
 
+/* The mean square of what codes lose of the live rows among slots first .. end - 1. */
+static double mean_loss(const annex_index *index, uint32_t first, uint32_t end)
+{
+    double sum = 0;
+    uint32_t n = 0;
+    for (uint32_t slot = first; slot < end; slot++) {
+        if (index_is_live(index, slot)) {
+            sum += (double)index->errors[slot] * index->errors[slot];
+            n++;
+        }
+    }
+    return n > 0 ? sum / n : 0;
+}
+
+bool refit_is_due(const annex_index *index, const annex_index *before)
+{
+    uint64_t fitted = before->header.fitted ? before->header.fitted : before->slots;
+    if (index->live >= 2 * fitted || 2 * (uint64_t)index->live <= fitted ||
+        index->keeps_raw != before->keeps_raw) { /* codes were lossless, and are no longer */
+        return true;
+    }
+    return index->errors != NULL && index->slots > before->slots &&
+           mean_loss(index, before->slots, index->slots) >
+               WORTH * mean_loss(index, 0, before->slots);
+}
+
 /* ---- the living rows as a source --------------------------------------------------------------*/
 
 /* Their keys are their slots. */

@@ -7,7 +7,7 @@
  *
  * An answer = segments (rows that are dead or in the log masked) + exact scan of the logged keys +
  * candidates re-read from the table, all in one snapshot, which a statement kept at its first row
- * holds. Sync folds the log into a new small segment and merges small ones, in one transaction.
+ * holds. Sync folds the log into segments (fold.c), in one transaction.
  * Every change gives the index row a new random version; what a connection keeps in memory (opened
  * segments, delta) is valid for one version and one last log row (seq, nonce), so that rollbacks,
  * other processes and old snapshots need no special care. When triggers or log are not as they
@@ -399,6 +399,12 @@ annex_status store_look(annex_db *db, struct catalog_index *index, struct catalo
  */
 annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
                          annex_family family, annex_error *error);
+/*
+ * The same from the part `from`, with `n_rows` rows or fewer in place of its dead ones, for which
+ * the engine may know a quicker way. *made: whether it did; otherwise nothing was done.
+ */
+annex_status store_grow(annex_db *db, struct catalog_index *index, const struct catalog_part *from,
+                        const annex_rows *rows, uint64_t n_rows, bool *made, annex_error *error);
 annex_status store_write(annex_db *db, struct catalog_index *index, struct catalog_part *part,
                          annex_error *error);
 /*
@@ -546,6 +552,26 @@ annex_status create_check_name(const char *name, annex_error *error);
 annex_status create_check_free(annex_db *db, const char *schema, const char *name,
                                annex_error *error);
 annex_status create_check_writable(annex_db *db, const char *schema, annex_error *error);
+
+/* ---- fold.c -----------------------------------------------------------------------------------*/
+
+struct fold {
+    annex_db *db;
+    struct catalog_index *index;
+    struct rowkey_set keys; /* of the new segment */
+    bool *absorbed;         /* [n_older] segments that go into it */
+    size_t n_older;         /* segments before the fold */
+    size_t n_absorbed;
+    uint64_t n_deleted; /* rows that became dead */
+    bool anew;          /* no segment stayed: the new one was built from the table */
+};
+
+annex_status fold_open(struct fold *fold, annex_db *db, struct catalog_index *index,
+                       annex_error *error);
+void fold_close(struct fold *fold);
+void fold_absorb(struct fold *fold, size_t part);
+/* Puts the delta into segments in memory. Parts are open, but for those absorbed before. */
+annex_status fold_run(struct fold *fold, annex_error *error);
 
 /* ---- db_sync.c --------------------------------------------------------------------------------*/
 

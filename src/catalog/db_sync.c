@@ -1,14 +1,8 @@
 /*
- * db_sync.c - moving the delta into segments, and merging segments.
+ * db_sync.c - moving the delta into segments (fold.c), or building all of them anew.
  *
  * A stale index has no delta: nobody knows which rows were changed. Then the table is compared with
  * the segments that can be opened, and what differs is the delta.
- *
- * Sync marks the old rows of changed keys dead and builds one new segment from the current vectors
- * of those keys. The new segment takes in every segment that is at most twice its size, smallest
- * first, and every one of which more than a fifth is dead. So sizes at least double from segment to
- * segment: their number stays below log2(rows), and a row is rewritten about that often in its
- * life.
  *
  * Invariants
  *   1. One transaction; after a failure database, log and segments are as they were.
@@ -17,8 +11,6 @@
  *   4. The sources of an index are synced one after the other, each in a transaction of its own.
  */
 #include "catalog/search.h"
-
-enum { FOLD_FLAT_BELOW = 4096 }; /* rows; fewer than that make no lists */
 
 /* ---- from the whole table ---------------------------------------------------------------------*/
 
@@ -44,116 +36,6 @@ annex_status catalog_build(annex_db *db, struct catalog_index *index, bool stric
     uint64_t took_ms = (budget_now_us() - started_us) / 1000;
     index->definition.build_ms = (uint32_t)MIN(took_ms, (uint64_t)UINT32_MAX);
     return status;
-}
-
-/* ---- folding ---------------------------------------------------------------------------------*/
-
-struct fold {
-    annex_db *db;
-    struct catalog_index *index;
-    uint64_t *n_deleted;
-    struct rowkey_set keys; /* of the new segment: changed ones, and those of absorbed segments */
-    bool *absorbed;         /* [n_older] */
-    size_t n_older;         /* segments before the fold */
-    size_t n_absorbed;
-};
-
-static void fold_mark_dead(struct fold *fold)
-{
-    struct catalog_index *index = fold->index;
-    for (size_t i = 0; i < index->delta.keys.n; i++) {
-        struct rowkey key = rowkey_set_at(&index->delta.keys, i);
-        for (size_t j = 0; j < fold->n_older; j++) {
-            struct catalog_part *part = &index->parts[j];
-            uint32_t row = 0;
-            if (part_find(part, &key, &row) && !part_is_dead(part, row)) {
-                bitmap_set(part->dead, row);
-                part->n_dead++;
-                part->dead_changed = true;
-                (*fold->n_deleted)++;
-            }
-        }
-    }
-}
-
-/* Which segments go into the new one: their live rows are read from the table again. */
-static void fold_choose(struct fold *fold)
-{
-    const struct catalog_index *index = fold->index;
-    uint64_t size = index->delta.keys.n;
-    bool chosen = true;
-    while (chosen) {
-        chosen = false;
-        for (size_t i = 0; i < fold->n_older; i++) {
-            const struct catalog_part *part = &index->parts[i];
-            uint64_t live = part->slots - part->n_dead;
-            if (!fold->absorbed[i] && (live <= 2 * size || 5 * part->n_dead > part->slots)) {
-                fold->absorbed[i] = true;
-                fold->n_absorbed++;
-                size += live;
-                chosen = true;
-            }
-        }
-    }
-}
-
-static annex_status fold_take_keys(struct fold *fold, const struct catalog_part *part,
-                                   annex_error *error)
-{
-    size_t position = 0;
-    bool added = false;
-    for (uint32_t row = 0; part->index != NULL && row < part->slots; row++) {
-        struct rowkey key;
-        if (part_is_dead(part, row)) {
-            continue;
-        }
-        TRY(part_row_key(part, fold->index->shape, row, &key, error));
-        TRY(rowkey_set_add(&fold->db->env, &fold->keys, &key, &position, &added, error));
-    }
-    return ANNEX_OK;
-}
-
-static annex_status fold_build(struct fold *fold, annex_error *error)
-{
-    struct catalog_index *index = fold->index;
-    const struct rowkey_set *changed = &index->delta.keys;
-    struct source_rows rows;
-    size_t position = 0;
-    bool added = false;
-    for (size_t i = 0; i < fold->n_older; i++) {
-        if (fold->absorbed[i]) {
-            TRY(fold_take_keys(fold, &index->parts[i], error));
-        }
-    }
-    for (size_t i = 0; i < changed->n; i++) {
-        struct rowkey key = rowkey_set_at(changed, i);
-        TRY(rowkey_set_add(&fold->db->env, &fold->keys, &key, &position, &added, error));
-    }
-    if (fold->keys.n == 0) {
-        return ANNEX_OK;
-    }
-    TRY(source_rows_open(fold->db, index, &fold->keys, "", false, &rows, error));
-    annex_rows view = source_rows_view(&rows);
-    /* What was asked for is meant for the whole; a small segment is better off when it is flat. */
-    annex_family family = index->definition.family;
-    if (family == ANNEX_GRAPH || (family == ANNEX_IVF && fold->keys.n < FOLD_FLAT_BELOW)) {
-        family = ANNEX_FAMILY_AUTO;
-    }
-    annex_status status = store_build(fold->db, index, &view, family, error);
-    if (status == ANNEX_OK) {
-        source_say_left_out(&rows);
-    }
-    source_rows_close(&rows);
-    return status;
-}
-
-static annex_status fold_run(struct fold *fold, annex_error *error)
-{
-    fold_mark_dead(fold);
-    fold_choose(fold);
-    /* When no segment stays, the table is read in its own order instead of key by key. */
-    return fold->n_absorbed == fold->n_older ? catalog_build(fold->db, fold->index, false, error)
-                                             : fold_build(fold, error);
 }
 
 /* ---- the transaction -------------------------------------------------------------------------*/
@@ -215,7 +97,9 @@ static annex_status sync_look(struct sync_work *work, annex_error *error)
 
 static annex_status sync_build_anew(struct sync_work *work, annex_error *error)
 {
-    memset(work->fold.absorbed, 1, work->fold.n_older * sizeof *work->fold.absorbed);
+    for (size_t i = 0; i < work->fold.n_older; i++) {
+        fold_absorb(&work->fold, i);
+    }
     work->report.rebuilt = 1;
     return catalog_build(work->db, work->index, false, error);
 }
@@ -236,8 +120,9 @@ static annex_status sync_sweep(struct sync_work *work, annex_error *error)
     struct fold *fold = &work->fold;
     struct compare_report report;
     for (size_t i = 0; i < work->fold.n_older; i++) {
-        fold->absorbed[i] = index->parts[i].index == NULL;
-        fold->n_absorbed += fold->absorbed[i];
+        if (index->parts[i].index == NULL) {
+            fold_absorb(fold, i);
+        }
     }
     log_message(&work->db->env, ANNEX_LOG_WARNING, "index %s is compared with its table: %s",
                 index->name, index->stale.message);
@@ -251,7 +136,7 @@ static annex_status sync_sweep(struct sync_work *work, annex_error *error)
         return ANNEX_OK;
     }
     TRY(fold_run(fold, error));
-    work->report.rebuilt = fold->n_absorbed == work->fold.n_older;
+    work->report.rebuilt = fold->anew;
     return ANNEX_OK;
 }
 
@@ -327,9 +212,7 @@ static annex_status sync_run(struct sync_work *work, annex_error *error)
 {
     struct catalog_index *index = work->index;
     TRY(sync_look(work, error));
-    work->fold.n_older = index->n_parts;
-    TRY(memory_new(&work->db->env, MAX(index->n_parts, (size_t)1), sizeof *work->fold.absorbed,
-                   &work->fold.absorbed, error));
+    TRY(fold_open(&work->fold, work->db, index, error));
     /* New names are written down: the triggers, which tell them, may be lost one day. */
     bool changed =
         index->stale.message[0] != '\0' || index->delta.last_seq != index->seq || index->followed;
@@ -338,6 +221,7 @@ static annex_status sync_run(struct sync_work *work, annex_error *error)
     }
     TRY(sync_build(work, error));
     work->report.inserted = sync_count_inserted(work);
+    work->report.deleted = work->fold.n_deleted;
     return sync_write(work, error);
 }
 
@@ -401,8 +285,6 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
     }
     bool alone = !db->host->type->in_transaction(db->host);
     TRY(sync_begin(db, name, &work.index, error));
-    work.fold = (struct fold){.db = db, .index = work.index, .n_deleted = &work.report.deleted};
-    work.fold.keys.integer = work.index->shape.integer;
     annex_status status = sync_run(&work, error);
     if (status == ANNEX_OK && alone) {
         status = store_sweep(db, work.index, error);
@@ -418,10 +300,8 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
     }
     if (work.fold.absorbed != NULL) {
         sync_remove_files(&work, status == ANNEX_OK);
+        fold_close(&work.fold);
     }
-    memory_free(&db->env, work.fold.absorbed, MAX(work.fold.n_older, (size_t)1),
-                sizeof *work.fold.absorbed);
-    rowkey_set_free(&db->env, &work.fold.keys);
     catalog_forget(work.index);
     return status;
 }

@@ -478,6 +478,31 @@ static annex_status store_build_part(annex_db *db, struct catalog_index *index,
     return status == ANNEX_OK ? status : error_set(error, status, "%s", why.message);
 }
 
+/* A part that was made becomes the last one of the index, and its file gets its name. */
+static annex_status store_take(annex_db *db, struct catalog_index *index, struct catalog_part *part,
+                               struct arena *scratch, const char *temporary, annex_error *error)
+{
+    engine_describe(part->index, &part->info);
+    part->slots = part->info.slots;
+    part->bytes = part->info.bytes;
+    part->family = engine_native_index(part->index) != NULL ? annex_family_name(part->info.family)
+                                                            : index->definition.engine;
+    part->recall = store_recall(&part->info, index->definition.recall);
+    memcpy(part->content, part->info.content, sizeof part->content);
+    index->n_parts++; /* from here on it is released with the index */
+    TRY(memory_new(&db->env, bitmap_words(part->slots), 8, &part->dead, error));
+    TRY(memory_new(&db->env, bitmap_words(part->slots), 8, &part->allowed, error));
+    if (temporary != NULL) {
+        TRY(store_settle(db, index, part, scratch, temporary, error));
+    }
+    if (part->slots == 0) { /* a segment without rows says nothing */
+        store_remove(db, index, part);
+        store_close(db, part);
+        index->n_parts--;
+    }
+    return ANNEX_OK;
+}
+
 annex_status store_build(annex_db *db, struct catalog_index *index, const annex_rows *rows,
                          annex_family family, annex_error *error)
 {
@@ -487,23 +512,46 @@ annex_status store_build(annex_db *db, struct catalog_index *index, const annex_
     annex_status status = store_add_part(index, &part, error);
     TRY_CLEANUP(status);
     TRY_CLEANUP(store_build_part(db, index, rows, family, part, &scratch, &temporary, error));
-    engine_describe(part->index, &part->info);
-    part->slots = part->info.slots;
-    part->bytes = part->info.bytes;
-    part->family = engine_native_index(part->index) != NULL ? annex_family_name(part->info.family)
-                                                            : index->definition.engine;
-    part->recall = store_recall(&part->info, index->definition.recall);
-    memcpy(part->content, part->info.content, sizeof part->content);
-    index->n_parts++; /* from here on it is released with the index */
-    TRY_CLEANUP(memory_new(&db->env, bitmap_words(part->slots), 8, &part->dead, error));
-    TRY_CLEANUP(memory_new(&db->env, bitmap_words(part->slots), 8, &part->allowed, error));
-    if (temporary != NULL) {
-        TRY_CLEANUP(store_settle(db, index, part, &scratch, temporary, error));
+    status = store_take(db, index, part, &scratch, temporary, error);
+cleanup:
+    arena_free(&scratch);
+    return status;
+}
+
+annex_status store_grow(annex_db *db, struct catalog_index *index, const struct catalog_part *from,
+                        const annex_rows *rows, uint64_t n_rows, bool *made, annex_error *error)
+{
+    struct arena scratch = {&db->env, NULL};
+    struct engine_change change = {.rows = rows, .n_rows = n_rows};
+    struct catalog_part *part = NULL;
+    const char *temporary = NULL;
+    uint32_t *gone = NULL;
+    annex_error why = {ANNEX_OK, ""};
+    *made = false;
+    annex_status status = store_temporary(db, index, &scratch, &temporary, error);
+    TRY_CLEANUP(status);
+    if (temporary == NULL) {
+        goto cleanup; /* without a cache segments are built in memory */
     }
-    if (part->slots == 0) { /* a segment without rows says nothing */
-        store_remove(db, index, part);
-        store_close(db, part);
-        index->n_parts--;
+    TRY_CLEANUP(store_add_part(index, &part, error));
+    TRY_CLEANUP(arena_new(&scratch, (size_t)from->n_dead, sizeof *gone, &gone, error));
+    for (uint32_t row = 0; row < from->slots; row++) {
+        if (part_is_dead(from, row)) {
+            gone[change.n_gone++] = row;
+        }
+    }
+    change.gone = gone;
+    status = engine_grow(from->index, &change, temporary, &part->index, &why);
+    if (status == ANNEX_IO || status == ANNEX_FULL) {
+        log_message(&db->env, ANNEX_LOG_INFO, "index %s is built anew: %s", index->name,
+                    why.message);
+        status = ANNEX_OK;
+        goto cleanup;
+    }
+    TRY_CLEANUP(status == ANNEX_OK ? status : error_set(error, status, "%s", why.message));
+    *made = part->index != NULL;
+    if (*made) {
+        TRY_CLEANUP(store_take(db, index, part, &scratch, temporary, error));
     }
 cleanup:
     arena_free(&scratch);

@@ -5,6 +5,7 @@
  *   native.c    the engine of Annex as a table over annex_index
  *   engine.c    an opened segment: by the native engine as it is, by another one in a frame
  *   frame.c     keys, fingerprints and checksum around the image of a plug-in
+ *   grow.c      a segment with some rows less and others more
  *   propose.c   an answer from the rows that a plug-in proposes
  *
  * Invariants
@@ -124,6 +125,22 @@ void engine_hits_free(const struct engine_index *index, annex_hit *hits, size_t 
 /* What a plug-in said went wrong, as an error of Annex. */
 annex_status engine_failed(const annex_engine *engine, annex_status status, const annex_error *why,
                            annex_error *error);
+
+/* ---- grow.c -----------------------------------------------------------------------------------*/
+
+struct engine_change {
+    const uint32_t *gone; /* rows to leave out */
+    size_t n_gone;
+    const annex_rows *rows; /* to add: none of their keys is left */
+    uint64_t n_rows;        /* at most so many, for the progress */
+};
+
+/*
+ * Writes what `from` is after the change to `path`, and opens it. *grown is NULL when that is not
+ * to be had or not worth it: a plug-in made `from`, or codes and graph no longer fit the rows.
+ */
+annex_status engine_grow(const struct engine_index *from, const struct engine_change *change,
+                         const char *path, struct engine_index **grown, annex_error *error);
 
 /* ---- propose.c --------------------------------------------------------------------------------*/
 

@@ -1,6 +1,8 @@
 """A table half of whose rows are replaced, round by round, by a program without Annex: after
 annex_sync and annex_optimize a graph finds what one made anew finds, at equal effort."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,8 @@ def test_half_of_the_rows_replaced__the_graph_finds_what_a_new_one_finds(connect
     db.execute("SELECT annex_create('idx', 'docs', 'v', ?)", [OPTIONS])
     for _ in range(ROUNDS):
         change(program, vectors, numbers, random)
-        db.execute("SELECT annex_sync('idx')")
+        report = json.loads(db.execute("SELECT annex_sync('idx')").fetchone()[0])
+        assert (report["segments"], report["inserted"], report["deleted"]) == (1, 200, 200)
     after_sync = recall(db, queries)
     db.execute("SELECT annex_optimize('idx')")
     new.execute("BEGIN")
@@ -77,3 +80,20 @@ def test_half_of_the_rows_replaced__the_graph_finds_what_a_new_one_finds(connect
     assert recall(db, queries) >= expected - 0.01
     assert unfound(db) == []
     assert db.execute("SELECT annex_check('idx')").fetchone() == ("ok",)
+
+
+def test_changes_that_are_few__make_a_small_segment_until_the_large_one_takes_it_in(connect,
+                                                                                   vectors):
+    db = connect("a.db")
+    db.execute("CREATE TABLE docs(id INTEGER PRIMARY KEY, v BLOB)")
+    db.executemany("INSERT INTO docs VALUES (?, ?)",
+                   [(n, vectors[n].tobytes()) for n in range(ROWS)])
+    db.execute("SELECT annex_create('idx', 'docs', 'v', ?)", [OPTIONS])
+    segments = []
+    for first in range(ROWS, ROWS + 200, 20):
+        db.executemany("INSERT INTO docs VALUES (?, ?)",
+                       [(n, vectors[n].tobytes()) for n in range(first, first + 20)])
+        report = json.loads(db.execute("SELECT annex_sync('idx')").fetchone()[0])
+        segments.append(report["segments"])
+    assert segments == [2, 2, 2, 1, 2, 2, 2, 3, 1, 2], "a fiftieth is some 80 rows"
+    assert unfound(db) == []

@@ -15,8 +15,8 @@ import time
 import pytest
 
 from conftest import EXTENSION
-from sql_changes import (QUERY, fresh_after_sync, make, mend, one, right, stale, state, status,
-                         truth, vector)
+from sql_changes import (QUERY, fill, fresh_after_sync, make, mend, one, right, stale, state,
+                         status, truth, vector)
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def test_program_killed_while_it_syncs__the_next_one_finds_all_in_order(connect,
 
 def test_database_that_may_not_grow__undoes_the_sync_and_stays_right(connect):
     db = make(connect("a.db"), n=2000)
-    db.execute("UPDATE docs SET v = annex_encode(annex_decode(v)), id = id + 10000 WHERE id < 300")
+    fill(db, range(10000, 10900))
     db.execute(f"PRAGMA max_page_count = {one(db, 'PRAGMA page_count') + 1}")
     with pytest.raises(sqlite3.Error, match="full"):
         db.execute("SELECT annex_sync('idx')")

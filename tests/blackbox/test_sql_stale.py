@@ -403,8 +403,8 @@ def test_lost_tables_of_the_catalog__stop_no_verb(db, verb, lost):
 
 
 def test_one_of_two_segments_lost__the_other_is_kept(db):
-    make(db, n=200)
-    fill(db, range(1000, 1010))
+    make(db, n=1000)
+    fill(db, range(2000, 2010))
     db.execute("SELECT annex_sync('idx')")
     db.execute("DELETE FROM annex_part WHERE slots = 10")
     db.execute("UPDATE annex_index SET version = version + 1")

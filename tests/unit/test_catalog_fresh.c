@@ -234,16 +234,16 @@ static void cut_log__is_noticed_and_mended(void **state)
     scene_compare_exact(scene, "id", "docs", 20);
 }
 
-static void sweep__takes_in_what_differs_and_no_more(void **state)
+/* What differs, 17 changes, is a small segment beside 2,000 rows, and taken in by 300. */
+static void sweep_takes_in(struct scene *scene, int rows, uint64_t segments)
 {
-    struct scene *scene = *state;
     annex_sync_report report;
-    scene_docs(scene, 300);
+    scene_docs(scene, rows);
     scene_create(scene, NULL);
     scene_run(scene, "DROP TRIGGER annex_log_1_update; DROP TRIGGER annex_log_1_delete;"
                      "DROP TRIGGER annex_log_1_insert; DELETE FROM docs WHERE id < 5");
     scene_run_with_vector(scene, "UPDATE docs SET vec = ?1 WHERE id BETWEEN 10 AND 12");
-    scene_run_with_vector(scene, "INSERT INTO docs(id, vec) VALUES (1000, ?1)");
+    scene_run_with_vector(scene, "INSERT INTO docs(id, vec) VALUES (9000, ?1)");
     scene_run(scene, "UPDATE docs SET lang = 'xx' WHERE id > 20; UPDATE docs SET vec = NULL "
                      "WHERE id = 13");
     scene_ok(scene, annex_db_sync(scene->db, "idx", &report, &scene->error));
@@ -251,9 +251,19 @@ static void sweep__takes_in_what_differs_and_no_more(void **state)
     assert_false(report.rebuilt);
     assert_int_equal(report.inserted, 3 + 1);
     assert_int_equal(report.deleted, 4 + 3 + 1);
-    assert_int_equal(report.segments, 2);
-    scene_compare_exact(scene, "id", "docs", 400);
+    assert_int_equal(report.segments, segments);
+    scene_compare_exact(scene, "id", "docs", 4000);
     scene_ok(scene, annex_db_check(scene->db, "idx", &scene->error));
+}
+
+static void sweep__takes_in_what_differs_and_no_more(void **state)
+{
+    sweep_takes_in(*state, 2000, 2);
+}
+
+static void sweep_of_a_small_table__lets_its_segment_grow(void **state)
+{
+    sweep_takes_in(*state, 300, 1);
 }
 
 static void sweep_of_a_table_as_it_was__builds_nothing(void **state)
@@ -398,6 +408,7 @@ int main(void)
         SCENE(rebuilt_table__is_noticed_and_mended),
         SCENE(cut_log__is_noticed_and_mended),
         SCENE(sweep__takes_in_what_differs_and_no_more),
+        SCENE(sweep_of_a_small_table__lets_its_segment_grow),
         SCENE(sweep_of_a_table_as_it_was__builds_nothing),
         SCENE(sweep_after_most_rows_changed__builds_anew),
         SCENE(renamed_columns__are_followed),
