@@ -265,6 +265,31 @@ static void filter__leaves_a_hole_around_the_query__rows_behind_it_are_found(voi
     }
 }
 
+/*
+ * A walk that ends early has seen rows beyond the hole, where it started: they are the rim of what
+ * it saw, not the nearest that pass.
+ */
+static void filter__fifth_around_the_query_fails__rows_at_the_rim_are_not_the_answer(void **state)
+{
+    struct world *world = *state;
+    static const uint32_t efforts[] = {48, 60, 72};
+    static const double most[] = {0.75, 0.8, 0.85};
+    size_t right = 0, wanted = 0, expected;
+    for (size_t cell = 0; cell < ARRAY_LENGTH(efforts) * ARRAY_LENGTH(most); cell++) {
+        for (size_t q = 0; q < QUERIES; q++) {
+            annex_search_options options = ANNEX_SEARCH_OPTIONS_INIT;
+            filter_place(world, q, most[cell % ARRAY_LENGTH(most)], FAR);
+            options.allowed = world->allowed;
+            options.effort = efforts[cell / ARRAY_LENGTH(most)];
+            right += count_right(world, q, K, &options, &expected);
+            wanted += expected;
+        }
+    }
+    if (right < wanted) {
+        fail_msg("%zu of %zu found", right, wanted);
+    }
+}
+
 /* ---- together with other options --------------------------------------------------------------*/
 
 static void filter__with_large_k_or_a_recall__finds_as_much(void **state)
@@ -389,6 +414,7 @@ int main(void)
         cmocka_unit_test(filter__of_a_third__walks_instead_of_scanning),
         cmocka_unit_test(filter__nothing_one_row_or_fewer_than_k_pass__all_of_them_come),
         cmocka_unit_test(filter__leaves_a_hole_around_the_query__rows_behind_it_are_found),
+        cmocka_unit_test(filter__fifth_around_the_query_fails__rows_at_the_rim_are_not_the_answer),
         cmocka_unit_test(filter__with_large_k_or_a_recall__finds_as_much),
         cmocka_unit_test(filter__with_max_scan__is_cut_there),
         cmocka_unit_test(filter__rows_deleted__are_not_found_and_others_are),
