@@ -21,11 +21,11 @@ import time
 
 import plot
 import report
+import sets
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / "build" / "bench"
-DEFAULT_SETS = ROOT.parent / "shared" / "data"
 BUILD_THREADS = 2
 RECALL_SLACK = 2e-4  # what rounding may move between two computations of one recall
 
@@ -310,13 +310,9 @@ def parse_arguments():
                         help="folder for the JSON and the SVGs (build/bench/results)")
     arguments = parser.parse_args()
     arguments.ks = [int(k) for k in arguments.k.split(",")]
-    arguments.sets = arguments.sets or sorted(DEFAULT_SETS.glob("*.hdf5"))
+    arguments.sets = sets.find(arguments.sets)
     if not arguments.sets:
-        print(f"bench: no nearest neighbours measured: name HDF5 files, or put some into "
-              f"{DEFAULT_SETS}", file=sys.stderr)
-    for source in arguments.sets:
-        if not source.is_file():
-            parser.error(f"there is no file {source}")
+        print(f"bench: no nearest neighbours measured: {sets.NONE}", file=sys.stderr)
     if not pathlib.Path(arguments.annex).is_file():
         parser.error(f"there is no {arguments.annex}: run make first")
     return arguments

@@ -18,10 +18,10 @@ import time
 
 import numpy as np
 
+import sets
 from dataset import Dataset
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DEFAULT_SETS = ROOT.parent / "shared" / "data"
 K = 10
 TIE = 1e-5  # relative: distances are computed from f32
 EFFORTS = (10, 14, 20, 28, 40, 80)  # the default is one of such steps
@@ -186,7 +186,7 @@ def main():
     options = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for path in options.sets or sorted(DEFAULT_SETS.glob("*.hdf5")):
+        for path in sets.need(options.sets):
             results[path.stem] = measure(path, options, pathlib.Path(folder))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -10,8 +10,9 @@ import json
 import pathlib
 import subprocess
 
+import sets
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DEFAULT_SETS = ROOT.parent / "shared" / "data"
 WORK = ROOT / "build" / "bench"
 
 
@@ -57,7 +58,7 @@ def main():
     run("ninja", "-C", options.build, "annex", "bench/bench_filters")
     WORK.mkdir(parents=True, exist_ok=True)
     grids = {}
-    for source in options.sets or sorted(DEFAULT_SETS.glob("*.hdf5")):
+    for source in sets.need(options.sets):
         grids[source.stem] = measure(options.build, source, options.queries)
         print_table(source.stem, grids[source.stem])
     if options.json:

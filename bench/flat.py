@@ -22,10 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when FAISS is loaded
 import faiss
 import numpy as np
 
+import sets
 from dataset import Dataset
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DEFAULT_SETS = ROOT.parent / "shared" / "data"
 BATCHES = (1, 16, 100, 2000)
 BLAS_FROM = (1, 1 << 30)  # queries: always, never
 TRIALS = 2
@@ -157,7 +157,7 @@ def main():
     subprocess.run(["ninja", "-C", str(options.build), "bench/bench_flat"],
                    stdout=subprocess.DEVNULL, check=True)
     results = {path.stem: measure(path.resolve(), options)
-               for path in options.sets or sorted(DEFAULT_SETS.glob("*.hdf5"))}
+               for path in sets.need(options.sets)}
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 
