@@ -32,24 +32,6 @@ cleanup:
     return status;
 }
 
-annex_status catalog_name_table(struct catalog_index *index, const char *table, annex_error *error)
-{
-    TRY(arena_text(&index->arena, table, strlen(table), &index->table, error));
-    TRY(host_quote(&index->arena, table, &index->column_sql, error));
-    return arena_printf(&index->arena, &index->table_sql, error, "%s.%s", index->schema_sql,
-                        index->column_sql);
-}
-
-annex_status catalog_name(struct catalog_index *index, annex_error *error)
-{
-    index->shape = (struct rowkey_shape){index->definition.integer_key, index->definition.n_keys};
-    index->delta.keys.integer = index->shape.integer;
-    TRY(catalog_name_table(index, index->definition.table, error));
-    TRY(arena_printf(&index->arena, &index->log, error, "annex_log_%lld", (long long)index->id));
-    return arena_printf(&index->arena, &index->log_sql, error, "%s.\"%s\"", index->schema_sql,
-                        index->log);
-}
-
 static void part_free(annex_db *db, struct catalog_part *part)
 {
     store_close(db, part);

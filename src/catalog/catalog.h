@@ -14,9 +14,9 @@
  * were left, the index is stale: answers come from the table itself until a sync has compared the
  * table with the segments and taken in what differs.
  * The segments are of an engine (engine.h), which need not be the native one.
- * Files: definition options rowkey column (words) - catalog inspect schema store part sweep cache
- * log source sources collection compare (kept) - db db_create db_names db_search db_sync db_check
- * db_list sample similar (verbs). A search has more files, which share search.h.
+ * Files: definition options rowkey column naming (words) - catalog inspect schema store part sweep
+ * cache log source sources collection compare (kept) - db db_create db_names db_search db_sync
+ * db_check db_list sample similar (verbs). A search has more files, which share search.h.
  */
 #ifndef ANNEX_CATALOG_H
 #define ANNEX_CATALOG_H
@@ -236,6 +236,17 @@ struct annex_db {
     struct catalog_index *indexes; /* opened, most recently used first */
 };
 
+/* ---- naming.c: what an index and what belongs to it are called --------------------------------*/
+
+/* Names that follow from schema, table and id of an index. */
+annex_status catalog_name(struct catalog_index *index, annex_error *error);
+/* The same of the table alone, whose name may have changed. */
+annex_status catalog_name_table(struct catalog_index *index, const char *table, annex_error *error);
+#define CALL_TEXT_BYTES 300
+/* "annex_sync('aux.docs_idx')": what messages say to run. Returns `text`. */
+const char *catalog_call(const struct catalog_index *index, const char *function,
+                         char text[CALL_TEXT_BYTES]);
+
 /* ---- catalog.c, schema.c: the catalog tables --------------------------------------------------*/
 
 annex_status schema_create_tables(annex_db *db, const char *schema_sql, annex_error *error);
@@ -244,8 +255,6 @@ annex_status schema_drop_tables(annex_db *db, const char *schema_sql, annex_erro
 /* Splits "aux.name" when aux is a schema; otherwise *schema is NULL and *name all of it. */
 annex_status schema_split(annex_db *db, struct arena *arena, const char *qualified,
                           const char **schema, const char **name, annex_error *error);
-/* Names that follow from schema, table and id of an index. */
-annex_status catalog_name(struct catalog_index *index, annex_error *error);
 /*
  * Finds an index and brings what is kept of it up to date. *hold is a statement at its row: while
  * it lives, the snapshot stays. The caller finishes it.
@@ -271,7 +280,6 @@ annex_status catalog_new(annex_db *db, const char *schema, const char *name,
 void catalog_forget(struct catalog_index *index);
 void catalog_close(annex_db *db, struct catalog_index *index); /* NULL is allowed */
 void catalog_close_all(annex_db *db);
-annex_status catalog_name_table(struct catalog_index *index, const char *table, annex_error *error);
 annex_status schema_insert_index(annex_db *db, struct catalog_index *index, annex_error *error);
 /* Writes definition and watermark under a new version. */
 annex_status schema_update_index(annex_db *db, struct catalog_index *index, annex_error *error);
@@ -362,11 +370,6 @@ annex_status catalog_inspect(annex_db *db, struct catalog_index *index, annex_er
  */
 annex_status catalog_outgrown(annex_db *db, struct catalog_index *index, bool *outgrown,
                               annex_error *error);
-
-#define CALL_TEXT_BYTES 300
-/* "annex_sync('aux.docs_idx')": what messages say to run. Returns `text`. */
-const char *catalog_call(const struct catalog_index *index, const char *function,
-                         char text[CALL_TEXT_BYTES]);
 
 /* ---- cache.c, store.c, sweep.c: where the bytes of segments are -------------------------------*/
 

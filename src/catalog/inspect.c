@@ -35,27 +35,6 @@ struct host_log catalog_log(const struct catalog_index *index)
     };
 }
 
-const char *catalog_call(const struct catalog_index *index, const char *function,
-                         char text[CALL_TEXT_BYTES])
-{
-    bool main = strcmp(index->schema, "main") == 0;
-    const char *const pieces[] = {main ? "" : index->schema, main ? "" : ".", index->name};
-    size_t n = (size_t)snprintf(text, CALL_TEXT_BYTES, "%s('", function);
-    for (size_t i = 0; i < ARRAY_LENGTH(pieces); i++) {
-        for (const char *c = pieces[i]; *c != '\0' && n < CALL_TEXT_BYTES - 5; c++) {
-            if (*c == '.' && i == 2) {
-                break; /* a member: what is to be run is for all of the index */
-            }
-            text[n++] = *c;
-            if (*c == '\'') {
-                text[n++] = *c;
-            }
-        }
-    }
-    memcpy(text + n, "')", sizeof "')");
-    return text;
-}
-
 static annex_status say_unfit(const struct catalog_index *index, const char *what,
                               annex_error *error)
 {
