@@ -1,4 +1,4 @@
-"""Runs what docs/PYTHON.md, docs/DATASETTE.md and docs/LLM.md show.
+"""Runs what README.md, docs/PYTHON.md, docs/DATASETTE.md and docs/LLM.md show of Python.
 
 A document is run from top to bottom in a folder that holds wordnet.db, a copy of the example
 database. Blocks of python run in one process; blocks of sh below a remark `tests/python runs it` go
@@ -16,6 +16,7 @@ import sqlite3
 import subprocess
 import sysconfig
 
+import numpy
 import pytest
 
 from conftest import ROOT
@@ -29,7 +30,7 @@ if not hasattr(sqlite3.Connection, "enable_load_extension"):
 
 def blocks(name):
     """(line, language, code, expected output or None) of the blocks to run."""
-    document = (ROOT / "docs" / name).read_text()
+    document = (ROOT / name).read_text()
     matches = list(FENCE.finditer(document))
     for match, below in zip(matches, [*matches[1:], None]):
         remark = REMARK.search(document[: match.start()])
@@ -61,7 +62,7 @@ def test_python__does_what_the_document_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "examples" / "wordnet.db", "wordnet.db")
     names = {}
-    for line, language, code, expected in blocks("PYTHON.md"):
+    for line, language, code, expected in blocks("docs/PYTHON.md"):
         where = f"PYTHON.md:{line}"
         if language == "python":
             output = io.StringIO()
@@ -79,13 +80,28 @@ def test_python__does_what_the_document_says(tmp_path, monkeypatch):
     names["db"].close()
 
 
+def test_readme__does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "examples" / "wordnet.db", "wordnet.db")
+    run_sh("annex create wordnet.db synsets_idx --table synsets --vector embedding", tmp_path)
+    numpy.save("rows.npy", numpy.random.default_rng(1).standard_normal((3000, 32), dtype="f4"))
+    names = {}
+    for line, language, code, expected in blocks("README.md"):
+        output = io.StringIO()
+        if language == "python":
+            with contextlib.redirect_stdout(output):
+                exec(compile(code, f"README.md:{line}", "exec"), names)
+            check(f"README.md:{line}", output.getvalue(), expected)
+    names["db"].close()
+
+
 def test_datasette__does_what_the_document_says(tmp_path):
     datasette = pytest.importorskip("test_datasette")
     json = pytest.importorskip("json")
     shutil.copyfile(ROOT / "examples" / "wordnet.db", tmp_path / "wordnet.db")
     server = None
     try:
-        for line, language, code, expected in blocks("DATASETTE.md"):
+        for line, language, code, expected in blocks("docs/DATASETTE.md"):
             if language == "json":
                 settings = json.loads(code)
                 server = datasette.Server(tmp_path, tmp_path / "wordnet.db", settings=settings)
@@ -116,7 +132,7 @@ def test_llm__does_what_the_document_says(tmp_path, monkeypatch):
     document = (ROOT / "docs" / "LLM.md").read_text()
     made = next(match.group(2) for match in FENCE.finditer(document)).partition("annex create")[0]
     database_of_llm(tmp_path / "embeddings.db", made)
-    for line, language, code, expected in blocks("LLM.md"):
+    for line, language, code, expected in blocks("docs/LLM.md"):
         output = io.StringIO()
         if language == "python":
             with contextlib.redirect_stdout(output):
