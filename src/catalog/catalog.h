@@ -16,7 +16,7 @@
  * The segments are of an engine (engine.h), which need not be the native one.
  * Files: definition options rowkey column naming (words) - catalog inspect schema store part sweep
  * cache log source sources collection compare (kept) - db db_create db_names db_search db_sync
- * db_check db_list sample similar (verbs). A search has more files, which share search.h.
+ * db_check db_list db_vector sample similar (verbs). A search has more files, which share search.h.
  */
 #ifndef ANNEX_CATALOG_H
 #define ANNEX_CATALOG_H

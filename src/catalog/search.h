@@ -1,10 +1,11 @@
 /*
  * search.h - how a question is answered: what the files of a search share.
  *
- * db_search.c reads the request and makes rounds; a round offers rows of segments (segments.c), of
- * the delta (delta.c) or of the table (scan.c), as far as the filter lets them pass, to a ranking;
- * group.c and diversify.c choose among what was found; result.c hands it out. A budget may cut it
- * short. An index over several sources is searched source by source, and merge.c merges.
+ * db_search.c reads the request; search.c answers from one index, in rounds (round.c). A round
+ * offers rows of segments (segments.c), of the delta (delta.c) or of the table (scan.c), as far as
+ * the filter lets them pass, to a ranking; group.c, which may want more rounds, and diversify.c
+ * choose among what was found; result.c hands it out. A budget may cut it short. An index over
+ * several sources is searched source by source, and merge.c merges.
  */
 #ifndef ANNEX_CATALOG_SEARCH_H
 #define ANNEX_CATALOG_SEARCH_H
@@ -105,7 +106,7 @@ annex_status filter_resolve(annex_db *db, struct catalog_index *index,
                             struct filter *filter, annex_error *error);
 void filter_free(annex_db *db, const struct catalog_index *index, struct filter *filter);
 
-/* ---- db_search.c: the search ------------------------------------------------------------------*/
+/* ---- search.c, round.c, merge.c: the search ---------------------------------------------------*/
 
 /* A search on its way: what is looked for, and the best so far. */
 struct search {
@@ -134,7 +135,7 @@ struct search {
 annex_status search_index(annex_db *db, struct catalog_index *index,
                           const annex_db_request *request, annex_result **result,
                           annex_error *error);
-/* merge.c: the same for an index over several sources. */
+/* The same for an index over several sources. */
 annex_status search_merge(annex_db *db, struct catalog_index *index,
                           const annex_db_request *request, annex_result **result,
                           annex_error *error);
