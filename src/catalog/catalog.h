@@ -575,9 +575,6 @@ void fold_close(struct fold *fold);
 void fold_absorb(struct fold *fold, size_t part);
 /* Puts the delta into segments in memory. Parts are open, but for those absorbed before. */
 annex_status fold_run(struct fold *fold, annex_error *error);
-
-/* ---- db_sync.c --------------------------------------------------------------------------------*/
-
 /* Builds one segment from the whole table and adds it to the index in memory. */
 annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
                            annex_error *error);

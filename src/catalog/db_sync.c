@@ -1,5 +1,6 @@
 /*
- * db_sync.c - moving the delta into segments (fold.c), or building all of them anew.
+ * db_sync.c - a sync: moving the delta into segments, or building all of them anew (fold.c), in one
+ * transaction.
  *
  * A stale index has no delta: nobody knows which rows were changed. Then the table is compared with
  * the segments that can be opened, and what differs is the delta.
@@ -10,33 +11,7 @@
  *   3. Files go only after the commit.
  *   4. The sources of an index are synced one after the other, each in a transaction of its own.
  */
-#include "catalog/search.h"
-
-/* ---- from the whole table ---------------------------------------------------------------------*/
-
-annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
-                           annex_error *error)
-{
-    struct source_rows rows;
-    uint64_t started_us = budget_now_us();
-    /* What a sync knows already stays, whatever the first rows have become since. */
-    if (strict || !definition_is_complete(&index->definition)) {
-        TRY(source_learn(db, index, error));
-    }
-    if (!definition_is_complete(&index->definition)) {
-        return ANNEX_OK; /* there are no rows */
-    }
-    TRY(source_rows_open(db, index, NULL, "", strict, &rows, error));
-    annex_rows view = source_rows_view(&rows);
-    annex_status status = store_build(db, index, &view, index->definition.family, error);
-    if (status == ANNEX_OK) {
-        source_say_left_out(&rows);
-    }
-    source_rows_close(&rows);
-    uint64_t took_ms = (budget_now_us() - started_us) / 1000;
-    index->definition.build_ms = (uint32_t)MIN(took_ms, (uint64_t)UINT32_MAX);
-    return status;
-}
+#include "catalog/catalog.h"
 
 /* ---- the transaction -------------------------------------------------------------------------*/
 

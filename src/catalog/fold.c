@@ -1,7 +1,8 @@
 /*
- * fold.c - putting the delta into segments: what a sync does when it knows which rows were changed.
+ * fold.c - new segments: of the whole table, or of the delta, when it is known which rows were
+ * changed.
  *
- * The old rows of changed keys are marked dead, and one new segment is made of the current vectors
+ * A fold marks the old rows of changed keys dead, and makes one new segment of the current vectors
  * of those keys. Which other segments go into it:
  *
  *   - Changes that are few beside the largest segment, the base, make a small segment of their own,
@@ -189,6 +190,30 @@ static annex_status fold_make(struct fold *fold, const struct catalog_part *base
         source_say_left_out(&rows);
     }
     source_rows_close(&rows);
+    return status;
+}
+
+annex_status catalog_build(annex_db *db, struct catalog_index *index, bool strict,
+                           annex_error *error)
+{
+    struct source_rows rows;
+    uint64_t started_us = budget_now_us();
+    /* What a sync knows already stays, whatever the first rows have become since. */
+    if (strict || !definition_is_complete(&index->definition)) {
+        TRY(source_learn(db, index, error));
+    }
+    if (!definition_is_complete(&index->definition)) {
+        return ANNEX_OK; /* there are no rows */
+    }
+    TRY(source_rows_open(db, index, NULL, "", strict, &rows, error));
+    annex_rows view = source_rows_view(&rows);
+    annex_status status = store_build(db, index, &view, index->definition.family, error);
+    if (status == ANNEX_OK) {
+        source_say_left_out(&rows);
+    }
+    source_rows_close(&rows);
+    uint64_t took_ms = (budget_now_us() - started_us) / 1000;
+    index->definition.build_ms = (uint32_t)MIN(took_ms, (uint64_t)UINT32_MAX);
     return status;
 }
 
