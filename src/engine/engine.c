@@ -11,16 +11,6 @@ annex_index *engine_native_index(const struct engine_index *index)
     return native ? (annex_index *)index->handle : NULL;
 }
 
-annex_status engine_failed(const annex_engine *engine, annex_status status, const annex_error *why,
-                           annex_error *error)
-{
-    bool known = status > ANNEX_OK && status <= ANNEX_INTERNAL;
-    annex_status checked = known ? status : ANNEX_INTERNAL;
-    const char *message = why->message[0] != '\0' ? why->message : annex_status_name(checked);
-    return error_set(error, checked, "the engine %s failed: %.*s", engine->name,
-                     ANNEX_ERROR_BYTES - 1, message);
-}
-
 /* ---- opening ----------------------------------------------------------------------------------*/
 
 void engine_close(struct engine_index *index)

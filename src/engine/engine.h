@@ -40,6 +40,9 @@ void engine_list_free(const annex_env *env, struct engine_list *list);
 const annex_engine *engine_find(const struct engine_list *list, const char *name);
 /* Whether it is a name that a plug-in can have. */
 bool engine_name_is_valid(const char *name);
+/* What a plug-in said went wrong, as an error of Annex. */
+annex_status engine_failed(const annex_engine *engine, annex_status status, const annex_error *why,
+                           annex_error *error);
 
 /* ---- frame.c ----------------------------------------------------------------------------------*/
 
@@ -122,9 +125,6 @@ annex_status engine_within(const struct engine_index *index, const void *query, 
                            const annex_search_options *options, annex_hit **hits, size_t *n,
                            annex_error *error);
 void engine_hits_free(const struct engine_index *index, annex_hit *hits, size_t n);
-/* What a plug-in said went wrong, as an error of Annex. */
-annex_status engine_failed(const annex_engine *engine, annex_status status, const annex_error *why,
-                           annex_error *error);
 
 /* ---- grow.c -----------------------------------------------------------------------------------*/
 

@@ -1,6 +1,6 @@
 /*
  * registry.c - the engines that are known to one database: the native one, and those that the user
- * has named by the path of their shared object.
+ * has named by the path of their shared object; and what went wrong in one of them, as an error.
  *
  * A table is looked at once, when it is added: later code relies on its members being there.
  * Nothing is loaded because of what a database says, and no folder is searched.
@@ -43,6 +43,16 @@ bool engine_name_is_valid(const char *name)
     return n > 0 && n < ANNEX_ENGINE_NAME_BYTES && name[n] == '\0' &&
            strcmp(name, annex_engine_native()->name) != 0 &&
            annex_family_parse(name, &family, NULL) != ANNEX_OK;
+}
+
+annex_status engine_failed(const annex_engine *engine, annex_status status, const annex_error *why,
+                           annex_error *error)
+{
+    bool known = status > ANNEX_OK && status <= ANNEX_INTERNAL;
+    annex_status checked = known ? status : ANNEX_INTERNAL;
+    const char *message = why->message[0] != '\0' ? why->message : annex_status_name(checked);
+    return error_set(error, checked, "the engine %s failed: %.*s", engine->name,
+                     ANNEX_ERROR_BYTES - 1, message);
 }
 
 static bool engine_is_known(const struct engine_list *list, const annex_engine *engine)
