@@ -16,11 +16,8 @@ enum {
     EDGES_PER_ROW = 3, /* room for reverse edges that are added together */
     STEPS = 64,        /* reports of a batch */
     SINGLY = 64,       /* rows that are linked one by one */
-    GRAIN = 16
-};
-
-struct edge {
-    uint32_t target, source;
+    GRAIN = 16,
+    REVERSE_GRAIN = 256
 };
 
 struct batch {
@@ -34,9 +31,9 @@ struct batch {
     uint32_t *rows;         /* [n] of the batch, those with near numbers together */
     const uint32_t *some;   /* of `rows`: what is inserted now */
     bool seeded;
-    uint64_t *known;             /* bitmap of the rows that are linked */
-    struct edge *edges, *sorted; /* [max_edges] */
-    uint32_t *group_starts;      /* [max_edges + 1] edges with one target */
+    uint64_t *known;   /* bitmap of the rows that are linked */
+    uint32_t *sources; /* [max_edges] of edges, those to one target together */
+    uint32_t *ends;    /* [slots] where in `sources` those to a target end, and to the next begin */
     size_t max_edges;
 };
 
@@ -102,83 +99,59 @@ static annex_status reverse_range(void *argument, unsigned worker, size_t first,
                                   annex_error *error)
 {
     struct batch *batch = argument;
-    uint32_t sources[3 * GRAPH_MAX_DEGREE];
     (void)error;
-    for (size_t g = first; g < end; g++) {
-        uint32_t begin = batch->group_starts[g];
-        uint32_t n = MIN(batch->group_starts[g + 1] - begin, ARRAY_LENGTH(sources));
-        uint32_t target = batch->edges[begin].target;
-        for (uint32_t i = 0; i < n; i++) {
-            sources[i] = batch->edges[begin + i].source;
+    for (size_t target = first; target < end; target++) {
+        uint32_t begin = target ? batch->ends[target - 1] : 0;
+        uint32_t n = MIN(batch->ends[target] - begin, 3 * GRAPH_MAX_DEGREE);
+        if (n > 0) {
+            linker_add_reverse(&batch->linkers[worker], (uint32_t)target, batch->sources + begin, n,
+                               batch->neighbours + target * batch->graph->degree);
         }
-        linker_add_reverse(&batch->linkers[worker], target, sources, n,
-                           batch->neighbours + (size_t)target * batch->graph->degree);
     }
     return ANNEX_OK;
 }
 
-/* Sorts by target, keeping the order of the batch within a target. Radix 2^11, three passes. */
-static void sort_edges(struct edge *edges, struct edge *scratch, size_t n)
-{
-    enum { BITS = 11, BUCKETS = 1 << BITS };
-    for (int pass = 0; pass < 3; pass++) {
-        size_t starts[BUCKETS + 1] = {0};
-        for (size_t i = 0; i < n; i++) {
-            starts[(edges[i].target >> pass * BITS & (BUCKETS - 1)) + 1]++;
-        }
-        for (size_t b = 0; b < BUCKETS; b++) {
-            starts[b + 1] += starts[b];
-        }
-        for (size_t i = 0; i < n; i++) {
-            scratch[starts[edges[i].target >> pass * BITS & (BUCKETS - 1)]++] = edges[i];
-        }
-        struct edge *swap = edges;
-        edges = scratch;
-        scratch = swap;
-    }
-    memcpy(scratch, edges, n * sizeof *edges); /* three swaps: the result is in `scratch`'s place */
-}
-
-/*
- * Gathers the edges of rows[0..n) as far as there is room; *n_edges of them. Returns of how many
- * rows: one at least.
- */
-static uint32_t collect_edges(const struct batch *batch, const uint32_t *rows, uint32_t n,
-                              size_t *n_edges)
+/* Of how many of rows[0..n) there is room for the edges: one at least. Counts them in `ends`. */
+static uint32_t count_edges(struct batch *batch, const uint32_t *rows, uint32_t n)
 {
     uint32_t degree = batch->graph->degree, done = 0;
     size_t count = 0;
+    memset(batch->ends, 0, batch->graph->slots * sizeof *batch->ends);
     for (; done < n && count + degree <= batch->max_edges; done++) {
         const uint32_t *list = batch->neighbours + (size_t)rows[done] * degree;
         for (uint32_t j = 0; j < degree && list[j] != GRAPH_END; j++) {
-            batch->edges[count++] = (struct edge){.target = list[j], .source = rows[done]};
+            batch->ends[list[j]]++;
+            count++;
         }
     }
-    *n_edges = count;
     return done;
 }
 
-static size_t find_groups(const struct edge *edges, size_t n, uint32_t *starts)
+/* Brings the sources of counted edges together, in the order of the batch for each target. */
+static void gather_sources(struct batch *batch, const uint32_t *rows, uint32_t n)
 {
-    size_t groups = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (i == 0 || edges[i].target != edges[i - 1].target) {
-            starts[groups++] = (uint32_t)i;
+    uint32_t degree = batch->graph->degree, begin = 0;
+    for (uint32_t target = 0; target < batch->graph->slots; target++) {
+        uint32_t count = batch->ends[target];
+        batch->ends[target] = begin;
+        begin += count;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t *list = batch->neighbours + (size_t)rows[i] * degree;
+        for (uint32_t j = 0; j < degree && list[j] != GRAPH_END; j++) {
+            batch->sources[batch->ends[list[j]]++] = rows[i];
         }
     }
-    starts[groups] = (uint32_t)n;
-    return groups;
 }
 
 static annex_status reverse_rows(struct batch *batch, uint32_t n, annex_error *error)
 {
     for (uint32_t first = 0; first < n;) {
-        size_t n_edges;
-        first += collect_edges(batch, batch->rows + first, n - first, &n_edges);
-        sort_edges(batch->edges, batch->sorted, n_edges);
-        size_t groups = find_groups(batch->edges, n_edges, batch->group_starts);
-        TRY(progress_for(&batch->progress, batch->threads, groups, GRAIN, reverse_range, batch,
-                         error));
+        uint32_t count = count_edges(batch, batch->rows + first, n - first);
+        gather_sources(batch, batch->rows + first, count);
+        TRY(progress_for(&batch->progress, batch->threads, batch->graph->slots, REVERSE_GRAIN,
+                         reverse_range, batch, error));
+        first += count;
     }
     return ANNEX_OK;
 }
@@ -227,20 +200,21 @@ static annex_status link_batch(struct batch *batch, const uint32_t *order, uint3
     return ANNEX_OK;
 }
 
-static annex_status batch_new(struct batch *batch, uint32_t n, annex_error *error)
+/* For rows n_linked to n. */
+static annex_status batch_new(struct batch *batch, uint32_t n_linked, uint32_t n,
+                              annex_error *error)
 {
     const annex_env *env = batch->env;
-    batch->max_edges = MAX((size_t)n * EDGES_PER_ROW, batch->graph->degree);
+    size_t degree = batch->graph->degree, all = (n - n_linked) * degree;
+    batch->max_edges = MAX(MIN((size_t)n * EDGES_PER_ROW, all), degree);
     TRY(memory_new(env, batch->threads, sizeof *batch->linkers, &batch->linkers, error));
     for (unsigned t = 0; t < batch->threads; t++) {
         TRY(linker_new(env, batch->graph, batch->options, &batch->linkers[t], error));
     }
     TRY(memory_new_raw(env, n, sizeof *batch->rows, &batch->rows, error));
     TRY(memory_new(env, bitmap_words(batch->graph->slots), 8, &batch->known, error));
-    TRY(memory_new_raw(env, batch->max_edges, sizeof *batch->edges, &batch->edges, error));
-    TRY(memory_new_raw(env, batch->max_edges, sizeof *batch->sorted, &batch->sorted, error));
-    return memory_new_raw(env, batch->max_edges + 1, sizeof *batch->group_starts,
-                          &batch->group_starts, error);
+    TRY(memory_new_raw(env, batch->max_edges, sizeof *batch->sources, &batch->sources, error));
+    return memory_new_raw(env, batch->graph->slots, sizeof *batch->ends, &batch->ends, error);
 }
 
 static void batch_free(struct batch *batch, uint32_t n)
@@ -252,9 +226,8 @@ static void batch_free(struct batch *batch, uint32_t n)
     memory_free(env, batch->linkers, batch->threads, sizeof *batch->linkers);
     memory_free(env, batch->rows, n, sizeof *batch->rows);
     memory_free(env, batch->known, bitmap_words(batch->graph->slots), 8);
-    memory_free(env, batch->edges, batch->max_edges, sizeof *batch->edges);
-    memory_free(env, batch->sorted, batch->max_edges, sizeof *batch->sorted);
-    memory_free(env, batch->group_starts, batch->max_edges + 1, sizeof *batch->group_starts);
+    memory_free(env, batch->sources, batch->max_edges, sizeof *batch->sources);
+    memory_free(env, batch->ends, batch->graph->slots, sizeof *batch->ends);
 }
 
 annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neighbours,
@@ -267,7 +240,7 @@ annex_status link_rows(const annex_env *env, struct graph *graph, uint32_t *neig
                           .threads = parallel_threads(env, options->threads),
                           .neighbours = neighbours};
     annex_status status;
-    TRY_CLEANUP(batch_new(&batch, n, error));
+    TRY_CLEANUP(batch_new(&batch, n_linked, n, error));
     for (uint32_t i = 0; i < n_linked; i++) {
         bitmap_set(batch.known, order[i]);
     }

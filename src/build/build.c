@@ -80,11 +80,20 @@ static annex_status check_options(const annex_build_options *options, annex_erro
 /* What the steps below hold at once, at their highest. */
 static uint64_t memory_needed(const struct builder *builder)
 {
-    uint64_t codes = (uint64_t)builder->n * builder->codec.row_bytes;
-    uint64_t graph = builder->family == ANNEX_GRAPH
-                         ? (uint64_t)builder->n * (builder->options.degree * 4 + 104)
-                         : 0;
-    return MAX(2 * codes, codes + graph) + (uint64_t)builder->n * 24 + (16u << 20);
+    enum { KEPT = 12, HASH = 12, GRAPH = 48, LISTS = 48, CONSTANT = 16 << 20 }; /* n rows of each */
+    uint64_t n = builder->n, codes = n * builder->codec.row_bytes;
+    uint64_t needed = codes + n * KEPT + CONSTANT;
+    if (builder->options.key_kind == ANNEX_KEY_BYTES) {
+        needed += 2 * builder->n_key_bytes + n * sizeof *builder->keys; /* while they move */
+    }
+    switch (builder->family) {
+    case ANNEX_GRAPH:
+        return needed + n * (builder->options.degree * UINT64_C(4) + GRAPH) + codes / 64;
+    case ANNEX_IVF:
+        return needed + n * LISTS + codes / 2;
+    default:
+        return needed + n * HASH;
+    }
 }
 
 /* A limit that bytes do not fit in makes auto take half bytes, where those serve. */

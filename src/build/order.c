@@ -73,21 +73,31 @@ static int compare_places(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* to[i] = from[old slot of i], rows of `bytes` */
-static annex_status permute(struct builder *builder, void **array, size_t bytes, annex_error *error)
+/*
+ * array[i] = array[old slot of i] for rows of `bytes`, cycle by cycle: a second array of codes
+ * would be the most memory that a build needs. `moved` is a bitmap, `spare` a row
+ * of codes, which is longer than a key.
+ */
+static void permute(const struct builder *builder, void *array, size_t bytes, uint64_t *moved,
+                    char *spare)
 {
-    char *to;
-    const char *from = *array;
-    if (!from) {
-        return ANNEX_OK;
+    char *rows = array;
+    if (!rows) {
+        return;
     }
-    TRY(memory_new_raw(&builder->env, builder->n, bytes, &to, error));
-    for (uint32_t i = 0; i < builder->n; i++) {
-        memcpy(to + i * bytes, from + builder->raw_row[i] * bytes, bytes);
+    memset(moved, 0, bitmap_words(builder->n) * 8);
+    for (uint32_t first = 0; first < builder->n; first++) {
+        uint32_t to = first;
+        if (bitmap_get(moved, first)) {
+            continue;
+        }
+        memcpy(spare, rows + first * bytes, bytes);
+        for (uint32_t from; (from = builder->raw_row[to]) != first; to = from) {
+            memcpy(rows + to * bytes, rows + from * bytes, bytes);
+            bitmap_set(moved, from);
+        }
+        memcpy(rows + to * bytes, spare, bytes);
     }
-    memory_free(&builder->env, *array, builder->n, bytes);
-    *array = to;
-    return ANNEX_OK;
 }
 
 /* Keys are end offsets: lengths move, and so do the bytes. */
@@ -121,16 +131,28 @@ static annex_status permute_byte_keys(struct builder *builder, annex_error *erro
 
 annex_status build_move_rows(struct builder *builder, const uint64_t *places, annex_error *error)
 {
-    TRY(memory_new_raw(&builder->env, builder->n, 4, &builder->raw_row, error));
+    const annex_env *env = &builder->env;
+    size_t words = bitmap_words(builder->n), row_bytes = builder->codec.row_bytes;
+    uint64_t *moved = NULL;
+    char *spare = NULL;
+    annex_status status;
+    TRY_CLEANUP(memory_new_raw(env, builder->n, 4, &builder->raw_row, error));
     for (uint32_t i = 0; i < builder->n; i++) {
         builder->raw_row[i] = (uint32_t)places[i];
     }
-    TRY(permute(builder, (void **)&builder->codes, builder->codec.row_bytes, error));
-    TRY(permute(builder, (void **)&builder->errors, sizeof *builder->errors, error));
+    TRY_CLEANUP(memory_new_raw(env, words, 8, &moved, error));
+    TRY_CLEANUP(memory_new_raw(env, row_bytes, 1, &spare, error));
+    permute(builder, builder->codes, row_bytes, moved, spare);
+    permute(builder, builder->errors, sizeof *builder->errors, moved, spare);
     if (builder->options.key_kind == ANNEX_KEY_BYTES) {
-        return permute_byte_keys(builder, error);
+        status = permute_byte_keys(builder, error);
+    } else {
+        permute(builder, builder->keys, sizeof *builder->keys, moved, spare);
     }
-    return permute(builder, (void **)&builder->keys, sizeof *builder->keys, error);
+cleanup:
+    memory_free(env, moved, words, 8);
+    memory_free(env, spare, row_bytes, 1);
+    return status;
 }
 
 static annex_status choose_pivots(struct builder *builder, struct assign_job *job, uint8_t *pivots,

@@ -139,11 +139,11 @@ def test_build__rows_too_near_for_bytes__auto_takes_floats(annex, tmp_path):
 def test_build__little_memory__auto_takes_half_bytes(annex, tmp_path):
     rng = np.random.default_rng(8)
     np.save(tmp_path / "rows.npy", rng.standard_normal((6000, 1024)).astype("f4"))
-    for limit, codes in (("40M", "q8"), ("27M", "q4")):
+    for limit, codes in (("24M", "q8"), ("22M", "q4")):
         annex("build", "rows.npy", "-o", "my.annex", "--force", "--max-memory", limit,
               "--build-effort", "8", "--degree", "8", "--threads", "2")
         assert info(annex, "my.annex")["codes"] == codes
-    annex("build", "rows.npy", "-o", "my.annex", "--force", "--max-memory", "20M", code=1)
+    annex("build", "rows.npy", "-o", "my.annex", "--force", "--max-memory", "18M", code=1)
 
 
 def test_build__codes_that_do_not_exist_or_fit__are_refused(annex, tmp_path):
