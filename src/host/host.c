@@ -5,26 +5,6 @@
 
 #include <stdio.h>
 
-annex_status host_open(const annex_env *env, const char *target, unsigned flags, struct host **host,
-                       annex_error *error)
-{
-    *host = NULL;
-    const char *scheme_end = strstr(target, "://");
-    if (scheme_end != NULL && strncmp(target, "file:", 5) != 0) {
-        return error_set(error, ANNEX_UNSUPPORTED,
-                         "cannot open %s: this version of Annex opens SQLite databases only; give "
-                         "a path or a file: URI",
-                         target);
-    }
-    if (strncmp(target, "odbc:", 5) == 0) {
-        return error_set(error, ANNEX_UNSUPPORTED,
-                         "cannot open %s: this version of Annex opens SQLite databases only; give "
-                         "a path or a file: URI",
-                         target);
-    }
-    return sqlite_open(env, target, flags, host, error);
-}
-
 static annex_status host_prepare_list(struct host *host, struct host_statement **statement,
                                       annex_error *error, const char *format, va_list arguments)
     __attribute__((format(printf, 4, 0)));

@@ -147,10 +147,6 @@ struct host_type {
 
 /* ---- host.c: the same for every host ----------------------------------------------------------*/
 
-/* Opens what `target` names: a path or file: URI of SQLite. */
-annex_status host_open(const annex_env *env, const char *target, unsigned flags, struct host **host,
-                       annex_error *error);
-
 /* Prepares "format"; for statements with parameters or rows. */
 annex_status host_prepare(struct host *host, struct host_statement **statement, annex_error *error,
                           const char *format, ...) __attribute__((format(printf, 4, 5)));
@@ -179,5 +175,11 @@ annex_status sqlite_open(const annex_env *env, const char *target, unsigned flag
 /* Keeps `connection`, a sqlite3 *, which stays the caller's. */
 annex_status sqlite_adopt(const annex_env *env, void *connection, struct host **host,
                           annex_error *error);
+
+/* ---- open.c -----------------------------------------------------------------------------------*/
+
+/* Opens what `target` names: a path or file: URI of SQLite. */
+annex_status host_open(const annex_env *env, const char *target, unsigned flags, struct host **host,
+                       annex_error *error);
 
 #endif

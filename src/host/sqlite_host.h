@@ -30,6 +30,8 @@ struct sqlite_host {
     bool savepoint; /* … and has set a savepoint */
 };
 
+/* ---- sqlite_table.c ---------------------------------------------------------------------------*/
+
 annex_status sqlite_schemas(struct host *host, struct arena *arena, const char ***names, size_t *n,
                             annex_error *error);
 annex_status sqlite_has_table(struct host *host, const char *schema, const char *table,
@@ -43,9 +45,10 @@ annex_status sqlite_condition(struct host *host, const struct host_table *table,
 annex_status sqlite_condition_rename(struct host *host, const char *where, const char *const *from,
                                      const char *const *to, size_t n, struct arena *arena,
                                      const char **out, annex_error *error);
+
+/* ---- sqlite_log.c -----------------------------------------------------------------------------*/
+
 annex_status sqlite_log_create(struct host *host, const struct host_log *log, annex_error *error);
-annex_status sqlite_log_repair(struct host *host, const struct host_log *log, annex_error *error);
-annex_status sqlite_log_drop(struct host *host, const struct host_log *log, annex_error *error);
 
 #define SQLITE_LOG_TRIGGERS 3
 /* Of the names of the triggers, behind the name of the log. */
@@ -57,7 +60,7 @@ annex_status sqlite_log_trigger_text(struct arena *arena, const struct host_log 
 annex_status sqlite_log_table_text(struct arena *arena, const struct host_log *log,
                                    const char **out, annex_error *error);
 
-/* ---- sqlite_inspect.c ------------------------------------------------------------------------*/
+/* ---- sqlite_inspect.c -------------------------------------------------------------------------*/
 
 /* Whether there is a log that is not as it must be, or older than its table; its place in the
  * schema. */
@@ -65,4 +68,10 @@ annex_status sqlite_log_outdated(struct host *host, const struct host_log *log, 
                                  bool *outdated, int64_t *place, annex_error *error);
 annex_status sqlite_log_inspect(struct host *host, const struct host_log *log, struct arena *arena,
                                 struct host_log_found *found, annex_error *error);
+
+/* ---- sqlite_repair.c --------------------------------------------------------------------------*/
+
+annex_status sqlite_log_repair(struct host *host, const struct host_log *log, annex_error *error);
+annex_status sqlite_log_drop(struct host *host, const struct host_log *log, annex_error *error);
+
 #endif
