@@ -152,6 +152,8 @@ annex_status scratch_reserve_pool(annex_index *index, struct scratch *scratch, u
                                   annex_error *error);
 annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, size_t capacity,
                                   annex_error *error);
+/* scratch->ivf, of an index with lists. */
+annex_status scratch_reserve_lists(annex_index *index, struct scratch *scratch, annex_error *error);
 /* Keeps `value` in scratch->heap if it is among the k smallest so far; heap[0] is the largest kept.
  */
 void scratch_offer(struct scratch *scratch, size_t k, float value);

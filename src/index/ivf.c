@@ -20,23 +20,6 @@ bool ivf_supports(annex_metric metric)
     return metric == ANNEX_L2 || metric == ANNEX_IP || metric == ANNEX_COSINE;
 }
 
-uint32_t ivf_list_of(const struct ivf *ivf, uint32_t slot)
-{
-    uint32_t low = 0, high = ivf->n_lists;
-    if (ivf->tail && slot >= ivf->lists[high].first) {
-        return MIN(ivf->tail[slot - ivf->lists[high].first], ivf->n_lists - 1);
-    }
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (ivf->lists[middle].first <= slot) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
 /* ---- bounds ----------------------------------------------------------------------------------*/
 
 /* Of the order distances of a list's rows. */
@@ -118,41 +101,12 @@ float ivf_lower(const struct ivf *ivf, const struct codec *codec, const struct r
 
 /* ---- preparing -------------------------------------------------------------------------------*/
 
-void ivf_scratch_free(const annex_index *index, struct ivf_scratch *scratch)
-{
-    const annex_env *env = &index->env;
-    memory_free(env, scratch->memory, 1, rabitq_query_bytes(&index->ivf.rabitq));
-    memory_free(env, scratch->distances, scratch->n_lists, sizeof *scratch->distances);
-    memory_free(env, scratch->order, scratch->n_lists, sizeof *scratch->order);
-    *scratch = (struct ivf_scratch){0};
-}
-
-static annex_status ivf_scratch_new(const annex_index *index, struct ivf_scratch *scratch,
-                                    annex_error *error)
-{
-    const annex_env *env = &index->env;
-    const struct ivf *ivf = &index->ivf;
-    annex_status status;
-    scratch->n_lists = ivf->n_lists;
-    TRY_CLEANUP(memory_new(env, 1, rabitq_query_bytes(&ivf->rabitq), &scratch->memory, error));
-    TRY_CLEANUP(
-        memory_new(env, ivf->n_lists, sizeof *scratch->distances, &scratch->distances, error));
-    TRY_CLEANUP(memory_new(env, ivf->n_lists, sizeof *scratch->order, &scratch->order, error));
-    rabitq_query_init(&ivf->rabitq, &scratch->query, scratch->memory);
-    return ANNEX_OK;
-cleanup:
-    ivf_scratch_free(index, scratch);
-    return status;
-}
-
 static annex_status ivf_prepare(annex_index *index, struct scratch *scratch, annex_error *error)
 {
     const struct ivf *ivf = &index->ivf;
     struct ivf_scratch *own = &scratch->ivf;
     const struct codec *codec = &index->codec;
-    if (!own->memory) {
-        TRY(ivf_scratch_new(index, own, error));
-    }
+    TRY(scratch_reserve_lists(index, scratch, error));
     float *centred = scratch->vectors;
     for (uint32_t j = 0; j < codec->dimension; j++) {
         centred[j] = scratch->query.vector[j] - codec->center[j];

@@ -102,8 +102,6 @@ struct rabitq_residual ivf_encode(const struct ivf *ivf, const struct codec *cod
 float ivf_lower(const struct ivf *ivf, const struct codec *codec, const struct rabitq_query *query,
                 uint32_t slot, float centroid_distance);
 
-void ivf_scratch_free(const struct annex_index *index, struct ivf_scratch *scratch);
-
 /*
  * Leaves the k nearest passing rows of the nearest `n_lists` lists in scratch->items, ranked;
  * looks at more lists while fewer than k passed. With 0 lists: of all rows, and certainly.

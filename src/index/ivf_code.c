@@ -1,10 +1,27 @@
 /*
- * ivf_code.c - what a row of a list is coded as: bits of what it differs from the list's centroid,
- * both as the codec has them, about its center and rotated.
+ * ivf_code.c - which list a row belongs to, and what it is coded as: bits of what it differs from
+ * the list's centroid, both as the codec has them, about its center and rotated.
  */
 #include "index/index.h"
 
 enum { CODER_ARRAYS = 4 };
+
+uint32_t ivf_list_of(const struct ivf *ivf, uint32_t slot)
+{
+    uint32_t low = 0, high = ivf->n_lists;
+    if (ivf->tail && slot >= ivf->lists[high].first) {
+        return MIN(ivf->tail[slot - ivf->lists[high].first], ivf->n_lists - 1);
+    }
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (ivf->lists[middle].first <= slot) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
 
 size_t ivf_coder_bytes(const struct codec *codec)
 {

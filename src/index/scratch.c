@@ -4,11 +4,20 @@
  */
 #include "index/index.h"
 
+static void lists_free(const annex_index *index, struct ivf_scratch *lists)
+{
+    const annex_env *env = &index->env;
+    memory_free(env, lists->memory, 1, rabitq_query_bytes(&index->ivf.rabitq));
+    memory_free(env, lists->distances, lists->n_lists, sizeof *lists->distances);
+    memory_free(env, lists->order, lists->n_lists, sizeof *lists->order);
+    *lists = (struct ivf_scratch){0};
+}
+
 static void scratch_free(annex_index *index, struct scratch *scratch)
 {
     const annex_env *env = &index->env;
     walk_free(env, &scratch->walk);
-    ivf_scratch_free(index, &scratch->ivf);
+    lists_free(index, &scratch->ivf);
     memory_free(env, scratch->query_memory, 1, scratch->query_bytes);
     memory_free(env, scratch->items, scratch->items_capacity, sizeof *scratch->items);
     memory_free(env, scratch->heap, scratch->heap_capacity, sizeof *scratch->heap);
@@ -119,6 +128,26 @@ annex_status scratch_reserve_heap(annex_index *index, struct scratch *scratch, s
     TRY(memory_new_raw(&index->env, capacity, sizeof *scratch->heap, &scratch->heap, error));
     scratch->heap_capacity = capacity;
     return ANNEX_OK;
+}
+
+annex_status scratch_reserve_lists(annex_index *index, struct scratch *scratch, annex_error *error)
+{
+    const annex_env *env = &index->env;
+    const struct ivf *ivf = &index->ivf;
+    struct ivf_scratch *lists = &scratch->ivf;
+    annex_status status;
+    if (lists->memory) {
+        return ANNEX_OK;
+    }
+    lists->n_lists = ivf->n_lists;
+    TRY_CLEANUP(memory_new(env, 1, rabitq_query_bytes(&ivf->rabitq), &lists->memory, error));
+    TRY_CLEANUP(memory_new(env, ivf->n_lists, sizeof *lists->distances, &lists->distances, error));
+    TRY_CLEANUP(memory_new(env, ivf->n_lists, sizeof *lists->order, &lists->order, error));
+    rabitq_query_init(&ivf->rabitq, &lists->query, lists->memory);
+    return ANNEX_OK;
+cleanup:
+    lists_free(index, lists);
+    return status;
 }
 
 annex_status scratch_push(annex_index *index, struct scratch *scratch, float order, uint32_t slot,
