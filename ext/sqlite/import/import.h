@@ -24,12 +24,16 @@ struct import {
     char *report;     /* JSON */
 };
 
+/* ---- import_vec0.c, import_vss0.c -------------------------------------------------------------*/
+
 /*
  * Both fill the new table, whose columns are those of the declaration. The error is a whole
  * sentence.
  */
 annex_status import_vec0_copy(struct import *import, annex_error *error);
 annex_status import_vss0_copy(struct import *import, annex_error *error);
+
+/* ---- import_rows.c ----------------------------------------------------------------------------*/
 
 /*
  * Prepares SQL in which the shadow table `suffix` stands as "%w"."%w%s". Says which table is not
