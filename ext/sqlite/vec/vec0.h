@@ -20,7 +20,7 @@
 #include "sqlite/statement.h"
 #include "sqlite/vec/vec0_declare.h"
 
-/* ---- vec0_table.c -----------------------------------------------------------------------------*/
+/* ---- vec0.c -----------------------------------------------------------------------------------*/
 
 enum vec0_statement { VEC0_INSERT, VEC0_REPLACE, VEC0_DELETE, VEC0_UPDATE, VEC0_LITERAL };
 #define VEC0_STATEMENTS 5
@@ -56,6 +56,8 @@ void vec0_append_name(sqlite3_str *sql, const struct vec0_column *column);
 /* Prepares table->kept[which], which is NULL, from `sql`, which is freed. NULL with an error. */
 sqlite3_stmt *vec0_statement(struct vec0_table *table, enum vec0_statement which, char *sql,
                              annex_error *error);
+/* Ends all that are kept. */
+void vec0_end_statements(struct vec0_table *table);
 
 /* ---- vec0_index.c -----------------------------------------------------------------------------*/
 

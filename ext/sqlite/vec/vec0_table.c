@@ -5,7 +5,6 @@
  * A table that sqlite-vec itself has made is refused: its shadow tables are others, and
  * annex_import brings its rows over.
  */
-#include <stdarg.h>
 #include <string.h>
 
 #include "sqlite/vec/vec0.h"
@@ -14,59 +13,12 @@
 /* module, schema, table, and then the arguments in parentheses */
 #define TABLE_FIRST_ARGUMENT 3
 
-/* ---- What the files share ---------------------------------------------------------------------*/
-
-int vec0_fail(struct vec0_table *table, const annex_error *error)
-{
-    return connection_fail_table(&table->base, error);
-}
-
-int vec0_refuse(struct vec0_table *table, const char *format, ...)
-{
-    va_list arguments;
-
-    sqlite3_free(table->base.zErrMsg);
-    va_start(arguments, format);
-    table->base.zErrMsg = sqlite3_vmprintf(format, arguments);
-    va_end(arguments);
-    return SQLITE_ERROR;
-}
-
-void vec0_append_name(sqlite3_str *sql, const struct vec0_column *column)
-{
-    sqlite3_str_appendf(sql, "\"%.*w\"", (int)column->name.bytes, column->name.text);
-}
-
-sqlite3_stmt *vec0_statement(struct vec0_table *table, enum vec0_statement which, char *sql,
-                             annex_error *error)
-{
-    int code = SQLITE_NOMEM;
-
-    if (sql != NULL) {
-        code = sqlite3_prepare_v3(table->handle, sql, -1, SQLITE_PREPARE_PERSISTENT,
-                                  &table->kept[which], NULL);
-        sqlite3_free(sql);
-    }
-    if (code != SQLITE_OK) {
-        (void)statement_fail(table->handle, code, error);
-    }
-    return table->kept[which];
-}
-
-static void table_end_statements(struct vec0_table *table)
-{
-    for (int i = 0; i < VEC0_STATEMENTS; i++) {
-        sqlite3_finalize(table->kept[i]);
-        table->kept[i] = NULL;
-    }
-}
-
 /* ---- Reading the declaration ------------------------------------------------------------------*/
 
 static void table_free(struct vec0_table *table)
 {
     if (table != NULL) {
-        table_end_statements(table);
+        vec0_end_statements(table);
         sqlite3_free(table->texts);
         sqlite3_free(table);
     }
@@ -340,7 +292,7 @@ static int table_disconnect(sqlite3_vtab *base)
     struct vec0_table *table = (struct vec0_table *)base;
 
     /* Statements end first: the connection may be on its way out. */
-    table_end_statements(table);
+    vec0_end_statements(table);
     connection_detach_table(table->connection);
     table_free(table);
     return SQLITE_OK;
@@ -352,7 +304,7 @@ static int table_destroy(sqlite3_vtab *base)
     annex_error error;
     annex_status status;
 
-    table_end_statements(table);
+    vec0_end_statements(table);
     status = vec0_drop_indexes(table, &error);
     if (status == ANNEX_OK) {
         status = statement_run(table->handle, &error, "DROP TABLE IF EXISTS \"%w\".\"%w_rows\"",
@@ -370,7 +322,7 @@ static int table_rename(sqlite3_vtab *base, const char *name)
     if (!table_check_name(&table->declaration, name, &error)) {
         return vec0_fail(table, &error);
     }
-    table_end_statements(table);
+    vec0_end_statements(table);
     status =
         statement_run(table->handle, &error, "ALTER TABLE \"%w\".\"%w_rows\" RENAME TO \"%w_rows\"",
                       table->schema, table->name, name);
