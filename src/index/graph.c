@@ -63,6 +63,18 @@ void walk_forget(struct walk *walk)
     walk->n_touched = 0;
 }
 
+/*
+ * What scores are off by, as a rule, because the query is a code, too: each of its elements by
+ * unit / √12. A distance of nearly 0 may so come out below it.
+ */
+static float query_noise(const struct query *query)
+{
+    const struct codec *codec = query->codec;
+    bool products = codec->codes == ANNEX_CODES_Q8 || codec->codes == ANNEX_CODES_Q4;
+    bool squares = codec->metric == ANNEX_L2 || codec->metric == ANNEX_COSINE;
+    return products && squares && !query->exact ? 0.577f * query->norm * query->scale : 0;
+}
+
 walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t least)
 {
     if (walk->reach == 0 || walk->size < MAX(walk->near, least)) {
@@ -72,7 +84,7 @@ walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t 
     const struct codec *codec = query->codec;
     float zero = codec->metric == ANNEX_IP ? -query->norm * codec->max_norm : 0;
     float near = walk_score(walk->pool[walk->near - 1]);
-    float limit = near + walk->reach * MAX(near - zero, 0);
+    float limit = near + walk->reach * MAX(near - zero, query_noise(query));
     return walk_item_of(MAX(limit, walk_score(walk->pool[least - 1])), GRAPH_END >> 1);
 }
 
