@@ -14,11 +14,6 @@
 #include "sqlite/faiss/faiss.h"
 #include "sqlite/statement.h"
 
-bool faiss_nomem(annex_error *error)
-{
-    return statement_nomem(error) == ANNEX_OK;
-}
-
 /* ---- faiss_encode -----------------------------------------------------------------------------*/
 
 struct reader {
@@ -174,7 +169,7 @@ static void faiss_encode(sqlite3_context *context, int n, sqlite3_value **argume
     if (type != SQLITE_TEXT && type != SQLITE_BLOB) {
         connection_refuse(&error, "faiss_encode takes a JSON array of numbers as text");
     } else if (vector == NULL || reader.locale == (locale_t)0 || (reader.c == NULL && bytes > 0)) {
-        faiss_nomem(&error);
+        statement_nomem(&error);
     } else {
         reader.end = reader.c + bytes;
         done = reader_take_vector(&reader, vector, &error);

@@ -21,8 +21,6 @@
 extern const struct function faiss_functions[];
 /* Registers faiss_agg and faiss_agg_with_scores; a result code of SQLite. */
 int faiss_add_aggregates(sqlite3 *handle);
-/* False, so that it can be returned. */
-bool faiss_nomem(annex_error *error);
 
 /* ---- faiss_agg.c, faiss_search.c --------------------------------------------------------------*/
 

@@ -6,6 +6,7 @@
  * that memory does not grow with the rows. compare_embedding and k are those of the first row.
  */
 #include "sqlite/faiss/faiss.h"
+#include "sqlite/statement.h"
 
 struct aggregate {
     struct faiss_ranking ranking;
@@ -21,7 +22,11 @@ static bool aggregate_begin(struct aggregate *aggregate, sqlite3_value **argumen
         return false;
     }
     aggregate->block = faiss_block_new(aggregate->ranking.dimension);
-    return aggregate->block != NULL || faiss_nomem(error);
+    if (aggregate->block == NULL) {
+        statement_nomem(error);
+        return false;
+    }
+    return true;
 }
 
 static bool aggregate_score(struct aggregate *aggregate, annex_error *error)

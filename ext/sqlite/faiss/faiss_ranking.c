@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "sqlite/faiss/faiss.h"
+#include "sqlite/statement.h"
 
 /* Small enough to stay in the processor's cache from copying to scoring. */
 #define BLOCK_BYTES (256 << 10)
@@ -110,7 +111,8 @@ bool faiss_block_add(struct faiss_block *block, sqlite3_value *id, const void *v
     int type = sqlite3_value_type(id);
 
     if (copy == NULL) {
-        return faiss_nomem(error);
+        statement_nomem(error);
+        return false;
     }
     block->bytes += BLOCK_ID_BYTES;
     if (type == SQLITE_TEXT || type == SQLITE_BLOB) {
@@ -156,7 +158,8 @@ bool faiss_ranking_open(struct faiss_ranking *ranking, const char *what, sqlite3
     bytes = ranking->dimension * sizeof(float);
     ranking->query = sqlite3_malloc64(bytes + 1);
     if (ranking->query == NULL) {
-        return faiss_nomem(error);
+        statement_nomem(error);
+        return false;
     }
     if (bytes > 0) {
         memcpy(ranking->query, vector, bytes);
@@ -248,7 +251,8 @@ static bool ranking_add(struct faiss_ranking *ranking, struct faiss_offer offer,
             sqlite3_realloc64(ranking->offers, capacity * sizeof *ranking->offers);
 
         if (offers == NULL) {
-            return faiss_nomem(error);
+            statement_nomem(error);
+            return false;
         }
         ranking->offers = offers;
         ranking->capacity = capacity;
@@ -275,7 +279,8 @@ bool faiss_ranking_offer(struct faiss_ranking *ranking, int64_t position, sqlite
     }
     offer.id = sqlite3_value_dup(id);
     if (offer.id == NULL) {
-        return faiss_nomem(error);
+        statement_nomem(error);
+        return false;
     }
     if (is_full) {
         sqlite3_value_free(ranking->offers[0].id);

@@ -162,7 +162,8 @@ static bool scan_add(struct scan *scan, annex_error *error)
         }
         scan->block = faiss_block_new(dimension);
         if (scan->block == NULL) {
-            return faiss_nomem(error);
+            statement_nomem(error);
+            return false;
         }
     }
     if (dimension != scan->block->dimension) {

@@ -2,6 +2,7 @@
  * faiss_text.c - ids as Python's json.dumps writes them: 7, 1.5, null, "\u20ac".
  */
 #include "sqlite/faiss/faiss.h"
+#include "sqlite/statement.h"
 
 /* Reads one character of UTF-8, 0 to 0x10ffff, and moves *c behind it; -1 where there is none. */
 static int32_t text_take_character(const unsigned char **c, const unsigned char *end)
@@ -53,7 +54,8 @@ static bool text_add_string(sqlite3_str *text, sqlite3_value *id, annex_error *e
     const unsigned char *end;
 
     if (c == NULL) {
-        return faiss_nomem(error);
+        statement_nomem(error);
+        return false;
     }
     end = c + sqlite3_value_bytes(id);
     sqlite3_str_appendchar(text, 1, '"');
