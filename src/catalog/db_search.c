@@ -1,5 +1,5 @@
 /*
- * db_search.c - reads a request and searches: one index (search.c), or several sources (merge.c).
+ * db_search.c - reads a request and searches: one index (answer.c), or several sources (merge.c).
  */
 #include "catalog/search.h"
 

@@ -1,7 +1,7 @@
 /*
  * search.h - how a question is answered: what the files of a search share.
  *
- * db_search.c reads the request; search.c answers from one index, in rounds (round.c). A round
+ * db_search.c reads the request; answer.c answers from one index, in rounds (round.c). A round
  * offers rows of segments (segments.c), of the delta (delta.c) or of the table (scan.c), as far as
  * the filter lets them pass, to a ranking; group.c, which may want more rounds, and diversify.c
  * choose among what was found; result.c hands it out. A budget may cut it short. An index over
@@ -106,7 +106,7 @@ annex_status filter_resolve(annex_db *db, struct catalog_index *index,
                             struct filter *filter, annex_error *error);
 void filter_free(annex_db *db, const struct catalog_index *index, struct filter *filter);
 
-/* ---- search.c, round.c, merge.c: the search ---------------------------------------------------*/
+/* ---- answer.c, round.c, merge.c: the search ---------------------------------------------------*/
 
 /* A search on its way: what is looked for, and the best so far. */
 struct search {

@@ -1,5 +1,5 @@
 /*
- * search.c - the fresh search of one index: what the caller's transaction would find if it compared
+ * answer.c - the fresh search of one index: what the caller's transaction would find if it compared
  * every row.
  *
  * Invariants
