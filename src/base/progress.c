@@ -19,7 +19,7 @@ static uint64_t progress_now_ns(void)
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
-static annex_status progress_report(struct progress *progress, uint64_t done, annex_error *error)
+static annex_status progress_tell(struct progress *progress, uint64_t done, annex_error *error)
 {
     const annex_log *log = &progress->env->log;
 
@@ -49,7 +49,7 @@ annex_status progress_update(struct progress *progress, uint64_t done, annex_err
         return ANNEX_OK;
     }
     progress->next_report_ns = now + PROGRESS_INTERVAL_NS;
-    return progress_report(progress, done, error);
+    return progress_tell(progress, done, error);
 }
 
 void log_message(const annex_env *env, annex_level level, const char *format, ...)

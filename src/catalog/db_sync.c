@@ -183,7 +183,7 @@ static uint64_t sync_count_inserted(const struct sync_work *work)
     return work->report.rebuilt ? built : built - MIN(built, moved);
 }
 
-static annex_status sync_run(struct sync_work *work, annex_error *error)
+static annex_status sync_work_run(struct sync_work *work, annex_error *error)
 {
     struct catalog_index *index = work->index;
     TRY(sync_look(work, error));
@@ -260,7 +260,7 @@ static annex_status catalog_sync(annex_db *db, const char *name, bool optimize,
     }
     bool alone = !db->host->type->in_transaction(db->host);
     TRY(sync_begin(db, name, &work.index, error));
-    annex_status status = sync_run(&work, error);
+    annex_status status = sync_work_run(&work, error);
     if (status == ANNEX_OK && alone) {
         status = store_sweep(db, work.index, error);
     }
