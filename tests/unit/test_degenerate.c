@@ -303,6 +303,19 @@ static void degenerate__l1__is_found(void **state)
     run_shapes(ANNEX_L1);
 }
 
+/* Under l1 hundreds of sorted rows are as near to what is beside them as their codes can tell. */
+static void degenerate__many_rows_of_like_codes__nearest_are_found(void **state)
+{
+    (void)state;
+    struct rows rows = rows_make(ANNEX_L1, 12, 12000, SHAPE_GAUSSIAN, 1);
+    uint64_t random = 85;
+    fill(&rows, sorted, &random);
+    annex_index *index = build_family(&rows, ANNEX_GRAPH, rows.n);
+    expect_found(index, &rows, "many sorted rows");
+    annex_index_close(index);
+    rows_free(&rows);
+}
+
 static void degenerate__few_rows__are_found(void **state)
 {
     (void)state;
@@ -378,6 +391,7 @@ int main(void)
         cmocka_unit_test(degenerate__ip__is_found),
         cmocka_unit_test(degenerate__cosine__is_found),
         cmocka_unit_test(degenerate__l1__is_found),
+        cmocka_unit_test(degenerate__many_rows_of_like_codes__nearest_are_found),
         cmocka_unit_test(degenerate__few_rows__are_found),
         cmocka_unit_test(degenerate__subnormal_rows__neither_hang_nor_fail),
         cmocka_unit_test(degenerate__hundred_thousand_equal_rows__change_and_answer_at_once),
