@@ -81,8 +81,6 @@ annex_status source_open(struct source *source, const annex_env *env, const char
 /* Harmless for a source that is all zero or closed. */
 void source_close(struct source *source);
 
-/* Bytes of one row in the file. */
-size_t source_stride(const struct source *source);
 /*
  * Reads rows [first, first + n) into `elements`, which has room for n * source_stride(source)
  * bytes; afterwards the first n * dimension elements are there without gaps.
@@ -90,7 +88,11 @@ size_t source_stride(const struct source *source);
 annex_status source_read(struct source *source, uint64_t first, size_t n, void *elements,
                          annex_error *error);
 
-/* For the kinds' read_header: checked reads, and the checks that all kinds share. */
+/* ---- header.c ---------------------------------------------------------------------------------*/
+
+/* Bytes of one row in the file. */
+size_t source_stride(const struct source *source);
+/* ANNEX_DAMAGED beyond the end of the file. */
 annex_status source_read_bytes(const struct source *source, uint64_t offset, void *data,
                                size_t bytes, annex_error *error);
 annex_status source_check_dimension(const struct source *source, uint64_t dimension,
