@@ -77,9 +77,12 @@ annex_status error_set(annex_error *error, annex_status status, const char *form
     return status;
 }
 
+#define MEMORY_ADVICE "free memory or raise the limit of the process"
+
 annex_status error_nomem(annex_error *error, uint64_t bytes)
 {
-    return error_set(error, ANNEX_NOMEM, "out of memory: %" PRIu64 " bytes could not be allocated",
+    return error_set(error, ANNEX_NOMEM,
+                     "out of memory: %" PRIu64 " bytes could not be allocated; " MEMORY_ADVICE,
                      bytes);
 }
 
@@ -110,6 +113,7 @@ static annex_status error_status_of_errno(int errno_value)
 annex_status error_io(annex_error *error, int errno_value, const char *action, const char *path)
 {
     /* strerror keeps its text per thread since glibc 2.32 (and in musl it is constant). */
-    return error_set(error, error_status_of_errno(errno_value), "cannot %s %s: %s", action, path,
-                     strerror(errno_value));
+    annex_status status = error_status_of_errno(errno_value);
+    return error_set(error, status, "cannot %s %s: %s%s", action, path, strerror(errno_value),
+                     status == ANNEX_NOMEM ? "; " MEMORY_ADVICE : "");
 }

@@ -106,12 +106,14 @@ static annex_status check_memory(struct builder *builder, annex_error *error)
         builder->options.codes = ANNEX_CODES_Q4;
         TRY(build_choose_codes(builder, error));
     }
-    if (most && memory_needed(builder) > most) {
+    uint64_t needed = memory_needed(builder);
+    if (most && needed > most) {
         return error_set(error, ANNEX_NOMEM,
                          "%" PRIu32 " rows need about %" PRIu64
-                         " MB to build and the limit is %" PRIu64
-                         " MB; raise it, lower the degree, or use a flat index",
-                         builder->n, memory_needed(builder) >> 20, most >> 20);
+                         " MB to build and the limit is %" PRIu64 " MB; raise it%s",
+                         builder->n, (needed >> 20) + 1, most >> 20,
+                         builder->family == ANNEX_GRAPH ? ", lower the degree, or use a flat index"
+                                                        : " or build several indexes");
     }
     return ANNEX_OK;
 }
@@ -361,6 +363,27 @@ static void builder_free(struct builder *builder)
     memory_free(env, builder->held, BUILD_HELD_OUT, sizeof *builder->held);
 }
 
+static annex_status build_image(struct builder *builder, const char *path,
+                                struct segment_header *header, struct segment_writer **writer,
+                                annex_error *error)
+{
+    TRY(build_survey(builder, error));
+    choose(builder);
+    TRY(check_memory(builder, error));
+    TRY(build_encode(builder, error));
+    if (builder->family == ANNEX_GRAPH && builder->n > 0) {
+        TRY(build_check_codes(builder, error));
+        TRY(build_order(builder, error));
+        TRY(build_link(builder, error));
+    }
+    if (builder->family == ANNEX_IVF) {
+        TRY(build_ivf(builder, error));
+    }
+    struct image image = describe_image(builder);
+    *header = image.header;
+    return emit_image(&image, path, writer, error);
+}
+
 annex_status annex_build(const annex_env *env, const annex_build_options *options,
                          const annex_rows *rows, const char *path, annex_index **index,
                          annex_error *error)
@@ -375,22 +398,9 @@ annex_status annex_build(const annex_env *env, const annex_build_options *option
         .vector_bytes = annex_vector_bytes(options->metric, options->dimension),
         .stored = stored_of(options),
     };
-    annex_status status;
-    TRY_CLEANUP(build_survey(&builder, error));
-    choose(&builder);
-    TRY_CLEANUP(check_memory(&builder, error));
-    TRY_CLEANUP(build_encode(&builder, error));
-    if (builder.family == ANNEX_GRAPH && builder.n > 0) {
-        TRY_CLEANUP(build_check_codes(&builder, error));
-        TRY_CLEANUP(build_order(&builder, error));
-        TRY_CLEANUP(build_link(&builder, error));
-    }
-    if (builder.family == ANNEX_IVF) {
-        TRY_CLEANUP(build_ivf(&builder, error));
-    }
-    struct image image = describe_image(&builder);
-    status = emit_image(&image, path, index, error);
-cleanup:
-    builder_free(&builder);
-    return status;
+    struct segment_header header;
+    struct segment_writer *writer;
+    annex_status status = build_image(&builder, path, &header, &writer, error);
+    builder_free(&builder); /* before the file is mapped, which takes as much again */
+    return status ? status : emit_open(env, writer, &header, path, index, error);
 }

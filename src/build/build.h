@@ -163,10 +163,14 @@ struct image {
 };
 
 /*
- * Writes the image to a file, or to memory when path is NULL, and opens it (index may be NULL for a
- * file).
+ * Writes what an image holds, which is not needed any more then, to a file, or to memory when path
+ * is NULL. To be finished by emit_open or segment_writer_finish.
  */
-annex_status emit_image(const struct image *image, const char *path, annex_index **index,
+annex_status emit_image(const struct image *image, const char *path, struct segment_writer **writer,
                         annex_error *error);
+/* Opens it and gives the file its name; neither, when one fails. Closes the writer in any case. */
+annex_status emit_open(const annex_env *env, struct segment_writer *writer,
+                       const struct segment_header *header, const char *path, annex_index **index,
+                       annex_error *error);
 
 #endif

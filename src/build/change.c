@@ -214,6 +214,7 @@ static void add_row(annex_index *index, struct key_view key, const void *vector,
         index->graph.slots = index->slots = slot + 1;
     }
     thaw_hash(owned, key_of(index, slot), slot);
+    index->header.inserted++;
     index->live++;
 }
 

@@ -82,9 +82,9 @@ void refit(annex_index *index);
 /* The same after a change, now and then. */
 void refit_grown(annex_index *index);
 /*
- * Whether an index that keeps no vectors should be built anew from where they are: it has doubled
- * or halved since its codes were fitted, or they fit the rows worse that were not in `before`, the
- * same index before the change.
+ * Whether an index that keeps no vectors should be built anew from where they are: as many rows were
+ * inserted as its codes were fitted to, or half of them are left, or codes fit the rows worse that
+ * were not in `before`, the same index before the change.
  */
 bool refit_is_due(const annex_index *index, const annex_index *before);
 

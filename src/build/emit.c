@@ -98,14 +98,28 @@ static annex_status put_image(struct segment_writer *writer, const struct image 
     return status;
 }
 
-static annex_status finish_in_memory(struct segment_writer *writer, const struct image *image,
-                                     annex_index **index, annex_error *error)
+annex_status emit_image(const struct image *image, const char *path, struct segment_writer **writer,
+                        annex_error *error)
 {
-    const annex_env *env = &image->env;
+    TRY(segment_writer_open(&image->env, path, writer, error));
+    annex_status status = put_image(*writer, image, error);
+    if (status) {
+        segment_writer_abort(*writer);
+        *writer = NULL;
+    }
+    return status;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------*/
+
+static annex_status open_in_memory(const annex_env *env, struct segment_writer *writer,
+                                   const struct segment_header *header, annex_index **index,
+                                   annex_error *error)
+{
     void *bytes;
     uint64_t n_bytes;
     struct segment *segment;
-    TRY(segment_writer_finish_image(writer, &image->header, &bytes, &n_bytes, error));
+    TRY(segment_writer_finish_image(writer, header, &bytes, &n_bytes, error));
     annex_status status = segment_open_image(env, bytes, n_bytes, &segment, error);
     if (status) {
         memory_free(env, bytes, n_bytes, 1);
@@ -114,19 +128,26 @@ static annex_status finish_in_memory(struct segment_writer *writer, const struct
     return index_new(env, segment, bytes, n_bytes, index, error);
 }
 
-annex_status emit_image(const struct image *image, const char *path, annex_index **index,
-                        annex_error *error)
+annex_status emit_open(const annex_env *env, struct segment_writer *writer,
+                       const struct segment_header *header, const char *path, annex_index **index,
+                       annex_error *error)
 {
-    struct segment_writer *writer;
-    TRY(segment_writer_open(&image->env, path, &writer, error));
-    annex_status status = put_image(writer, image, error);
+    struct segment *segment;
+    if (!path) {
+        return open_in_memory(env, writer, header, index, error);
+    }
+    annex_status status = segment_writer_open_segment(writer, header, &segment, error);
+    if (!status) {
+        status = index_new(env, segment, NULL, 0, index, error);
+    }
     if (status) {
         segment_writer_abort(writer);
         return status;
     }
-    if (!path) {
-        return finish_in_memory(writer, image, index, error);
+    status = segment_writer_finish(writer, header, error);
+    if (status) {
+        annex_index_close(*index);
+        *index = NULL;
     }
-    TRY(segment_writer_finish(writer, &image->header, error));
-    return index ? annex_index_open(&image->env, path, 0, index, error) : ANNEX_OK;
+    return status;
 }

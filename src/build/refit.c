@@ -5,9 +5,10 @@
  * inserted later may be of another kind, most of all when there was only one row to begin with:
  * then codes lose much, or are cut off. So each time an index has grown by a quarter, and before it
  * is saved, what its codes lose of some rows is compared with what a codec fitted to all rows would
- * lose. When that is much less, or when a graph has doubled since, the index is built anew from its
- * vectors, beside searches, and taken over. As it doubles each time, all these builds have no more
- * than two rows for each that was inserted, and a build costs less than inserts do.
+ * lose. When that is much less, or when as many rows were inserted into a graph as it was built
+ * from, the index is built anew from its vectors, beside searches, and taken over. So a graph that
+ * is changed for ever decays no further than one whose rows were replaced once; all these builds
+ * have no more than two rows for each that was inserted, and a build costs less than inserts do.
  *
  * Invariants
  *   1. Rows keep their slots: what callers know of row numbers stays true.
@@ -38,6 +39,15 @@ static void read_vector(const annex_index *index, uint32_t slot, void *vector)
 }
 
 /* ---- whether it is time -----------------------------------------------------------------------*/
+
+/* Whether as many rows were inserted as there were when the index was built. */
+static bool is_turned_over(const annex_index *index)
+{
+    const struct segment_header *header = &index->header;
+    uint64_t fitted = header->fitted ? header->fitted : index->slots;
+    uint64_t grown = index->live > fitted ? index->live - fitted : 0; /* files that do not count */
+    return MAX(header->inserted, grown) >= MAX(fitted, LEAST);
+}
 
 static void survey_rows(const annex_index *index, struct codec_survey *survey, float *vector)
 {
@@ -101,8 +111,7 @@ static annex_status is_worth(const annex_index *index, bool *worth, annex_error 
     if (index->header.family == ANNEX_IVF || !known || index->live < LEAST) {
         return ANNEX_OK;
     }
-    *worth =
-        index->header.family == ANNEX_GRAPH && index->live / 2 >= MAX(index->header.fitted, LEAST);
+    *worth = index->header.family == ANNEX_GRAPH && is_turned_over(index);
     return *worth || index->codec.lossless ? ANNEX_OK : compare_losses(index, worth, error);
 }
 
@@ -123,7 +132,7 @@ static double mean_loss(const annex_index *index, uint32_t first, uint32_t end)
 bool refit_is_due(const annex_index *index, const annex_index *before)
 {
     uint64_t fitted = before->header.fitted ? before->header.fitted : before->slots;
-    if (index->live >= 2 * fitted || 2 * (uint64_t)index->live <= fitted ||
+    if (is_turned_over(index) || 2 * (uint64_t)index->live <= fitted ||
         index->keeps_raw != before->keeps_raw) { /* codes were lossless, and are no longer */
         return true;
     }
@@ -283,6 +292,7 @@ static void describe(const annex_index *index, const annex_index *fresh,
     next->header.default_effort = built->default_effort;
     next->header.required_features |= built->required_features;
     next->header.fitted = built->fitted;
+    next->header.inserted = built->inserted;
     memcpy(next->header.reach, built->reach, sizeof built->reach);
     memcpy(next->recall, fresh->recall, sizeof fresh->recall);
     next->n_recall = fresh->n_recall;

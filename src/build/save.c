@@ -301,7 +301,9 @@ static annex_status write_image(struct save *save, const char *path, annex_error
     }
     image.header.slots = save->n;
     memcpy(image.header.reach, save->reach, sizeof save->reach);
-    return emit_image(&image, path, NULL, error);
+    struct segment_writer *writer;
+    TRY(emit_image(&image, path, &writer, error));
+    return segment_writer_finish(writer, &image.header, error);
 }
 
 static annex_status save_locked(struct save *save, const char *path, annex_error *error)

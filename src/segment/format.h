@@ -60,7 +60,8 @@ struct segment_disk_header {
     float reach[2];         /* since 1.1; zero before */
     uint32_t raw_code;      /* 0 without the feature */
     uint64_t fitted;        /* since 1.1; 0: slots */
-    uint8_t reserved[3912]; /* zero; a later minor version may use it */
+    uint64_t inserted;      /* since 1.1 */
+    uint8_t reserved[3904]; /* zero; a later minor version may use it */
     uint64_t checksum;      /* XXH3-64 of the bytes before it */
 };
 
@@ -75,7 +76,7 @@ _Static_assert(offsetof(struct segment_disk_header, n_sections) == 96, "header l
 _Static_assert(offsetof(struct segment_disk_header, metric) == 108, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, lossless) == 128, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, max_norm) == 144, "header layout");
-_Static_assert(offsetof(struct segment_disk_header, reserved) == 176, "header layout");
+_Static_assert(offsetof(struct segment_disk_header, reserved) == 184, "header layout");
 _Static_assert(offsetof(struct segment_disk_header, checksum) == 4088, "header layout");
 
 /* One for each section; behind the last one follow the u64 checksums of all chunks, in order. */

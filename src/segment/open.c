@@ -133,6 +133,7 @@ static void header_decode(const struct segment_disk_header *disk, struct segment
         .alpha = disk->alpha,
         .reach = {disk->reach[0], disk->reach[1]},
         .fitted = disk->fitted,
+        .inserted = disk->inserted,
         .max_norm = disk->max_norm,
         .fixed_scale = disk->fixed_scale,
         .rotated = disk->rotated,
@@ -323,6 +324,12 @@ static annex_status segment_map(struct segment *segment, annex_error *error)
 annex_status segment_open(const annex_env *env, const char *path, struct segment **segment,
                           annex_error *error)
 {
+    return segment_open_as(env, path, path, segment, error);
+}
+
+annex_status segment_open_as(const annex_env *env, const char *path, const char *name,
+                             struct segment **segment, annex_error *error)
+{
     const annex_io *io = &env->io;
     struct segment *opened;
     struct segment_layout layout;
@@ -330,16 +337,16 @@ annex_status segment_open(const annex_env *env, const char *path, struct segment
     int failure;
 
     *segment = NULL;
-    TRY(segment_new(env, path, &opened, error));
+    TRY(segment_new(env, name, &opened, error));
     failure = io->open(io->context, path, ANNEX_OPEN_READ, &opened->file);
     if (failure != 0) {
         opened->file = NULL;
-        status = error_io(error, failure, "open", path);
+        status = error_io(error, failure, "open", name);
         goto cleanup;
     }
     failure = io->size(io->context, opened->file, &opened->image_bytes);
     if (failure != 0) {
-        status = error_io(error, failure, "ask for the size of", path);
+        status = error_io(error, failure, "ask for the size of", name);
         goto cleanup;
     }
     TRY_CLEANUP(segment_read_layout(opened, &layout, error));

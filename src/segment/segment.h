@@ -85,6 +85,7 @@ struct segment_header {
     uint32_t raw_code; /* stored vectors are f16 or bf16 (enum segment_code); 0: f32 or bits */
     float reach[2];    /* when walks stop: see index_reach; 0: by their window only */
     uint64_t fitted;   /* rows that codes were fitted to and recall was measured with; 0: slots */
+    uint64_t inserted; /* rows inserted since they were */
     uint64_t seed;
     uint64_t content[2]; /* hash over the other header fields and every section's checksums */
 };
@@ -110,6 +111,9 @@ struct segment {
 /* Opens an image: header, table and bounds are validated, contents are not read. Cost O(1). */
 annex_status segment_open(const annex_env *env, const char *path, struct segment **segment,
                           annex_error *error);
+/* The same of a file that has another name in messages. */
+annex_status segment_open_as(const annex_env *env, const char *path, const char *name,
+                             struct segment **segment, annex_error *error);
 /* Borrows `image` (64-byte aligned) until the segment is closed. */
 annex_status segment_open_image(const annex_env *env, const void *image, uint64_t bytes,
                                 struct segment **segment, annex_error *error);
@@ -136,6 +140,13 @@ annex_status segment_writer_declare(struct segment_writer *writer, enum segment_
  */
 annex_status segment_writer_append(struct segment_writer *writer, enum segment_kind kind,
                                    const void *data, size_t bytes, annex_error *error);
+/*
+ * Opens the file that segment_writer_finish will put under the path, given the same header, before
+ * that: what cannot be opened need not appear. The segment outlives the writer.
+ */
+annex_status segment_writer_open_segment(struct segment_writer *writer,
+                                         const struct segment_header *header,
+                                         struct segment **segment, annex_error *error);
 /*
  * Completes the image with `header` (its content[] is computed here) and makes it durable under its
  * path. Closes the writer in every case.

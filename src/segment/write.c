@@ -26,6 +26,7 @@ struct writer_section {
 struct segment_writer {
     annex_env env;
     bool to_file;
+    bool complete;            /* header and table are written */
     struct replace_file file; /* when to_file */
     uint8_t *image;           /* when not: allocated with the first byte */
     uint64_t image_bytes;
@@ -247,6 +248,7 @@ static void writer_fill_header(const struct segment_writer *writer,
         .alpha = header->alpha,
         .reach = {header->reach[0], header->reach[1]},
         .fitted = header->fitted,
+        .inserted = header->inserted,
         .max_norm = header->max_norm,
         .fixed_scale = header->fixed_scale,
         .rotated = header->rotated,
@@ -290,6 +292,9 @@ static annex_status writer_complete(struct segment_writer *writer,
     uint8_t *table = NULL;
     annex_status status;
 
+    if (writer->complete) {
+        return ANNEX_OK;
+    }
     TRY(writer_check(writer, header, error));
     TRY(writer_put_padding(writer, error));
     TRY(memory_new_raw(&writer->env, table_bytes, 1, &table, error));
@@ -297,10 +302,21 @@ static annex_status writer_complete(struct segment_writer *writer,
     writer_fill_header(writer, header, table, &disk);
     TRY_CLEANUP(writer_put(writer, table, table_bytes, writer_table_offset(writer), error));
     TRY_CLEANUP(writer_put(writer, &disk, sizeof disk, 0, error));
+    writer->complete = true;
 
 cleanup:
     memory_free(&writer->env, table, table_bytes, 1);
     return status;
+}
+
+annex_status segment_writer_open_segment(struct segment_writer *writer,
+                                         const struct segment_header *header,
+                                         struct segment **segment, annex_error *error)
+{
+    assert(writer->to_file);
+    *segment = NULL;
+    TRY(writer_complete(writer, header, error));
+    return segment_open_as(&writer->env, writer->file.temporary, writer->file.path, segment, error);
 }
 
 annex_status segment_writer_finish(struct segment_writer *writer,

@@ -92,7 +92,9 @@ static void error_io__kinds_of_failure__have_their_status(void **state)
     error_io(&error, ENOENT, "open", "a.annex");
     assert_string_equal(error.message, "cannot open a.annex: No such file or directory");
     assert_int_equal(error_nomem(&error, 77), ANNEX_NOMEM);
-    assert_string_equal(error.message, "out of memory: 77 bytes could not be allocated");
+    assert_string_equal(error.message,
+                        "out of memory: 77 bytes could not be allocated; free memory "
+                        "or raise the limit of the process");
 }
 
 /* ---- memory ----------------------------------------------------------------------------------*/
