@@ -126,12 +126,12 @@ static annex_status collect(const struct plan *plan, struct scratch *scratch, si
                             annex_error *error)
 {
     annex_index *index = plan->index;
-    bool sure = scratch->query.exact || wanted <= plan->k;
+    size_t more = scratch->query.exact || wanted <= plan->k ? 0 : CANDIDATES_MORE;
     struct candidates all = {.walk = &scratch->walk,
                              .same = index->same,
                              .errors = index->errors,
                              .slots = index->slots,
-                             .wanted = sure ? wanted : wanted + CANDIDATES_MORE};
+                             .wanted = MIN(wanted, SIZE_MAX - more) + more};
     scratch->n_items = 0;
     while (candidates_next(&all)) {
         float score = walk_score(scratch->walk.pool[all.at]);

@@ -522,6 +522,11 @@ static void within__any_distance__gives_all_rows_up_to_it(void **state)
                 assert_true(hits[i].distance <= all[20].distance);
             }
             annex_hits_free(index, hits, n);
+            options.effort = 1500; /* all that such a walk keeps comes */
+            assert_int_equal(annex_index_within(index, query, INFINITY, &options, &hits, &n, NULL),
+                             ANNEX_OK);
+            assert_true(n >= 1500);
+            annex_hits_free(index, hits, n);
             free(all);
             free(model);
             annex_index_close(index);
