@@ -9,9 +9,13 @@ Three ways to use it from Python:
 
 NumPy is used where it is installed and never needed. `help(annex.Index)` is the reference, and
 docs/PYTHON.md of the repository the manual.
+
+Importing it is quick: the C library and NumPy are loaded when something that stands on them is
+first used. A program with a plug-in of ours, such as llm, does not wait for them.
 """
 
-from annex._annex import isa, version
+from typing import TYPE_CHECKING, Any, List
+
 from annex.errors import (
     AnnexError,
     BusyError,
@@ -29,11 +33,14 @@ from annex.errors import (
     TooNewError,
     UnsupportedError,
 )
-from annex.index import EXACT, Evaluation, Index, IndexInfo, SearchStats
 from annex.sqlite import load, loadable_path
-from annex.vectors import decode, distance, distances, encode
 
-__version__ = version()
+if TYPE_CHECKING:
+    from annex._annex import isa, version
+    from annex.index import EXACT, Evaluation, Index, IndexInfo, SearchStats
+    from annex.vectors import decode, distance, distances, encode
+
+    __version__: str
 
 __all__ = [
     "EXACT",
@@ -65,3 +72,20 @@ __all__ = [
     "loadable_path",
     "version",
 ]
+
+if not TYPE_CHECKING:  # to which every name would be one of the package
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__ and name != "__version__":
+            raise AttributeError(f"module 'annex' has no attribute {name!r}")
+        from annex import _annex, index, vectors
+
+        if name == "__version__":
+            return _annex.version()
+        value = next(getattr(m, name) for m in (_annex, index, vectors) if hasattr(m, name))
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})
