@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import fronts
 import plot
 import report
 import sets
@@ -173,7 +174,7 @@ def build_all(engines, source, arguments):
 
 def take_turn(engine, mine, source, ks, first):
     efforts = {} if first else {
-        k: report.deciding_efforts(report.merge_points(mine["rounds"][k]),
+        k: fronts.deciding_efforts(fronts.merge_points(mine["rounds"][k]),
                                    report.recalls_of(k, ks)) for k in ks}
     points, exact_qps, share, about = engine.evaluate(source, mine["index"], ks, efforts)
     for k in ks:
@@ -201,7 +202,7 @@ def measure_engines(engines, source, arguments):
     for engine in engines:
         if engine.name in measured:
             mine = measured[engine.name]
-            mine["points"] = {str(k): report.merge_points(mine["rounds"][k]) for k in arguments.ks}
+            mine["points"] = {str(k): fronts.merge_points(mine["rounds"][k]) for k in arguments.ks}
             del mine["rounds"]
             mine["index"] = mine["index"].name
             if engine.name == "annex":

@@ -8,7 +8,7 @@ differ in dashes; the legend lists engines from the fastest at recall 0.95 down.
 import math
 from xml.sax.saxutils import escape
 
-from report import pareto_front, qps_at
+from fronts import pareto_front, qps_at
 
 WIDTH, HEIGHT = 960, 520
 LEFT, RIGHT, TOP, BOTTOM = 70, 250, 44, 50

@@ -44,35 +44,35 @@ def result():
                         "fast <8>": engine("fast", 18000, fresh=False)}}
 
 
-def test_report__speed_at_a_recall_lies_between_the_points_of_the_front():
-    import report
+def test_fronts__speed_at_a_recall_lies_between_the_points_of_the_front():
+    import fronts
 
     points = [point(1, 0.90, 1000), point(2, 0.94, 50), point(3, 0.98, 250), point(4, 0.97, 40)]
-    assert report.pareto_front(points) == [points[0], points[2]]
-    assert report.qps_at(points, 0.94) == pytest.approx(500)  # halfway: the geometric mean
-    assert report.qps_at(points, 0.5) == 1000
-    assert report.qps_at(points, 0.98) == pytest.approx(250)
-    assert report.qps_at(points, 0.99) is None and report.qps_at([], 0.9) is None
+    assert fronts.pareto_front(points) == [points[0], points[2]]
+    assert fronts.qps_at(points, 0.94) == pytest.approx(500)  # halfway: the geometric mean
+    assert fronts.qps_at(points, 0.5) == 1000
+    assert fronts.qps_at(points, 0.98) == pytest.approx(250)
+    assert fronts.qps_at(points, 0.99) is None and fronts.qps_at([], 0.9) is None
 
 
-def test_report__rounds_keep_the_best_speed_and_the_worst_recall():
-    import report
+def test_fronts__rounds_keep_the_best_speed_and_the_worst_recall():
+    import fronts
 
     first = [point([4, 2], 0.91, 100), point(8, 0.95, 50)]
-    merged = report.merge_points([first, [point([4, 2], 0.90, 120)]])
+    merged = fronts.merge_points([first, [point([4, 2], 0.90, 120)]])
     assert [(p["effort"], p["recall"], p["qps"]) for p in merged] == [([4, 2], 0.90, 120),
                                                                       (8, 0.95, 50)]
     assert merged[0]["p50_us"] == pytest.approx(1e6 / 120)
     sweep = [{"effort": 8, "recall": 0.95, "qps": 70}]  # batches alone have no latencies
-    assert report.merge_points([sweep, first])[0]["p50_us"] == pytest.approx(1e6 / 50)
+    assert fronts.merge_points([sweep, first])[0]["p50_us"] == pytest.approx(1e6 / 50)
 
 
-def test_report__further_rounds_repeat_what_lies_around_the_recalls_reported():
-    import report
+def test_fronts__further_rounds_repeat_what_lies_around_the_recalls_reported():
+    import fronts
 
     points = [point(i, i / 100, 10000 / i) for i in range(50, 100)]
-    assert set(report.deciding_efforts(points)) == {88, 89, 90, 91, 93, 94, 95, 96, 97, 98, 99}
-    assert report.deciding_efforts([point(7, 0.3, 10)]) == [7]
+    assert set(fronts.deciding_efforts(points)) == {88, 89, 90, 91, 93, 94, 95, 96, 97, 98, 99}
+    assert fronts.deciding_efforts([point(7, 0.3, 10)]) == [7]
 
 
 def test_report__ratios_are_of_speeds_and_name_the_best_peer(result):
