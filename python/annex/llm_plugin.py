@@ -36,10 +36,12 @@ def _given(**options: Any) -> List[str]:
     """The options of a command that were given, as it takes them."""
     words: List[str] = []
     for name, value in options.items():
+        word = "--" + name.replace("_", "-")
         if value is True:
-            words.append(f"--{name}")
+            words.append(word)
         elif value is not None and value is not False:
-            words += [f"--{name}", str(value)]
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [word, str(each)]
     return words
 
 
@@ -49,6 +51,12 @@ _database = click.option(
     type=click.Path(file_okay=True, allow_dash=False, dir_okay=False),
     envvar="LLM_EMBEDDINGS_DB",
     help="The database of embeddings, that of llm unless given",
+)
+_load_engine = click.option(
+    "--load-engine",
+    type=click.Path(exists=True, dir_okay=False),
+    multiple=True,
+    help="Load an engine from this shared object, which runs its code",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Output JSON")
 
@@ -62,6 +70,9 @@ def _definition(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--codes", help="How rows are coded: auto, q8, q4, f16, bf16 or f32"),
         click.option("--recall", type=float, help="What searches with less effort aim at"),
         click.option("--kind", help="auto, flat, graph or ivf"),
+        _load_engine,
+        click.option("--engine-options", help="JSON object for the engine"),
+        click.option("--engine", help="What searches it, unless annex itself"),
     ):
         command = option(command)
     return command
@@ -103,22 +114,27 @@ def index_create(
 @index_group.command(name="build")
 @click.argument("name", required=False)
 @click.option("--merge", is_flag=True, help="Also merge what earlier builds have left")
+@_load_engine
 @_database
-def index_build(name: Optional[str], merge: bool, database: Optional[str]) -> None:
+def index_build(
+    name: Optional[str], merge: bool, load_engine: Tuple[str, ...], database: Optional[str]
+) -> None:
     """
     Take in the items that changed since the last build
 
     Of all indexes unless one is named. Answers are right before it, too; it makes them fast.
     """
-    _run("optimize" if merge else "sync", database, *([name] if name else []))
+    named = [name] if name else []
+    _run("optimize" if merge else "sync", database, *named, *_given(load_engine=load_engine))
 
 
 @index_group.command(name="list")
 @_json
+@_load_engine
 @_database
-def index_list(as_json: bool, database: Optional[str]) -> None:
+def index_list(as_json: bool, load_engine: Tuple[str, ...], database: Optional[str]) -> None:
     """List the indexes and how they are"""
-    _run("list", database, *_given(json=as_json))
+    _run("list", database, *_given(json=as_json, load_engine=load_engine))
 
 
 @index_group.command(name="compare")
@@ -126,13 +142,14 @@ def index_list(as_json: bool, database: Optional[str]) -> None:
 @click.option("-n", "--number", type=int, default=10, help="Number of results of a question")
 @click.option("--queries", type=int, help="Items that are asked about, 100 unless given")
 @_json
+@_load_engine
 @_database
 def index_compare(
-    collection: str, number: int, queries: Optional[int], as_json: bool, database: Optional[str]
+    collection: str, number: int, as_json: bool, database: Optional[str], **options: Any
 ) -> None:
     """Measure all indexes of a collection: recall, speed, size"""
-    options = _given(collection=collection, queries=queries, json=as_json)
-    _run("compare", database, *options, "-k", number)
+    words = _given(collection=collection, json=as_json, **options)
+    _run("compare", database, *words, "-k", number)
 
 
 @index_group.command(name="default")
@@ -165,10 +182,13 @@ def index_copy(name: str, new_name: str, database: Optional[str], **options: Any
 
 @index_group.command(name="check")
 @click.argument("name", required=False)
+@_load_engine
 @_database
-def index_check(name: Optional[str], database: Optional[str]) -> None:
+def index_check(
+    name: Optional[str], load_engine: Tuple[str, ...], database: Optional[str]
+) -> None:
     """Compare an index with the collections, item by item"""
-    _run("check", database, *([name] if name else []))
+    _run("check", database, *([name] if name else []), *_given(load_engine=load_engine))
 
 
 @index_group.command(name="delete")
@@ -183,15 +203,19 @@ index_group.add_command(index_delete, "drop")
 
 
 def _extend_similar(command: click.Command) -> None:
-    """`llm similar` as it is, with three options more."""
+    """`llm similar` as it is, with four options more."""
     own = command.callback
     assert own is not None
 
     def similar(
-        index: Optional[str], where: Optional[str], recall: Optional[float], **arguments: Any
+        index: Optional[str],
+        where: Optional[str],
+        recall: Optional[float],
+        load_engine: Tuple[str, ...],
+        **arguments: Any,
     ) -> Any:
         try:
-            with llm_similar.wishing(index, where, recall):
+            with llm_similar.wishing(index, where, recall, load_engine):
                 return own(**arguments)
         except (annex.AnnexError, sqlite3.Error) as error:
             raise click.ClickException(str(error)) from error
@@ -201,6 +225,12 @@ def _extend_similar(command: click.Command) -> None:
         click.Option(["--index"], help="Ask this index, not the default one of the collection"),
         click.Option(["--where"], help="Just items under this SQL condition on their columns"),
         click.Option(["--recall"], type=float, help="Find this share of the answer, faster"),
+        click.Option(
+            ["--load-engine"],
+            type=click.Path(exists=True, dir_okay=False),
+            multiple=True,
+            help="Load the engine of an index from this shared object, which runs its code",
+        ),
     ]
 
 

@@ -50,6 +50,7 @@ class _Wish(NamedTuple):
     index_name: Optional[str] = None
     where: Optional[str] = None
     recall: Optional[float] = None
+    engines: Sequence[str] = ()
 
 
 _wish: contextvars.ContextVar[_Wish] = contextvars.ContextVar("annex_wish", default=_Wish())
@@ -74,10 +75,14 @@ class _Question(NamedTuple):
 
 @contextlib.contextmanager
 def wishing(
-    index: Optional[str] = None, where: Optional[str] = None, recall: Optional[float] = None
+    index: Optional[str] = None,
+    where: Optional[str] = None,
+    recall: Optional[float] = None,
+    engines: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Within it all questions to collections are asked of that index and under that condition."""
-    token = _wish.set(_Wish(index, where, recall))
+    """Within it all questions to collections are asked of that index and under that condition, on
+    connections that have loaded those engines."""
+    token = _wish.set(_Wish(index, where, recall, engines))
     try:
         yield
     finally:
@@ -202,6 +207,8 @@ def _candidates(question: _Question, index: _Index) -> List[_Row]:
 
 
 def _by_sql(question: _Question) -> Optional[List[Entry]]:
+    if question.wish.engines:
+        annex.load(question.collection.db.conn, question.wish.engines)
     index = _find_index(question)
     if index is None:
         return None
@@ -247,6 +254,7 @@ def _by_command(question: _Question) -> Optional[List[Entry]]:
     command += ["--prefix", prefix] if prefix else []
     command += ["--index", question.wish.index_name] if question.wish.index_name else []
     command += ["--recall", str(question.wish.recall)] if question.wish.recall else []
+    command += [word for engine in question.wish.engines for word in ("--load-engine", engine)]
     vector = json.dumps([float(element) for element in question.vector])
     done = subprocess.run(command, input=vector, capture_output=True, text=True)
     if done.returncode != 0:
@@ -295,7 +303,7 @@ def _has_indexes(connection: sqlite3.Connection) -> bool:
 
 def _by_index(question: _Question) -> Optional[List[Entry]]:
     """The answer of an index, None when there is none that can give it."""
-    asked = question.wish.index_name is not None
+    asked = question.wish.index_name is not None or bool(question.wish.engines)
     connection = question.collection.db.conn
     vector = question.vector
     if not 0 < question.number < _MOST_BY_INDEX or not any(vector):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
-from typing import Any
+from typing import Any, Sequence, Union
 
 from annex.errors import UnsupportedError
 
@@ -27,14 +28,18 @@ def _method(connection: Any, *names: str) -> Any:
     return next((getattr(connection, name) for name in names if hasattr(connection, name)), None)
 
 
-def load(connection: Any) -> None:
+def load(connection: Any, engines: Sequence[Union[str, "os.PathLike[str]"]] = ()) -> None:
     """Gives a connection the SQL functions of Annex; docs/SQL.md describes them.
 
     connection: of the modules sqlite3, apsw, sqlean, pysqlite3 or any like them, or a
     `sqlite_utils.Database`. Extensions are enabled for the moment of the call. Loading twice does
-    nothing. Milliseconds. Raises UnsupportedError where the module was built without extensions,
-    and the module's own error when SQLite is older than 3.38.
+    nothing. Milliseconds.
+    engines: shared objects of other engines (docs/ENGINES.md), whose code is run.
+    Raises UnsupportedError where the module was built without extensions, and the module's own
+    error when SQLite is older than 3.38 or a file is no engine.
     """
+    if isinstance(engines, (str, os.PathLike)):
+        raise TypeError(f"give engines as a list: [{engines!r}]")
     connection = getattr(connection, "conn", connection)  # of sqlite_utils.Database
     enable = _method(connection, "enable_load_extension", "enableloadextension")
     load_extension = _method(connection, "load_extension", "loadextension")
@@ -44,5 +49,7 @@ def load(connection: Any) -> None:
     enable(True)
     try:
         load_extension(loadable_path())
+        for engine in engines:
+            connection.execute("SELECT annex_engine_load(?)", [os.fspath(engine)]).fetchone()
     finally:
         enable(False)

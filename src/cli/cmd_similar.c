@@ -162,6 +162,9 @@ static int ask(struct session *session, const char *path, const annex_db_similar
         return fail("No embeddings table found in database");
     }
     if (status == ANNEX_OK) {
+        status = target_load_engines(session, db, &error);
+    }
+    if (status == ANNEX_OK) {
         status = annex_db_similar(db, request, &result, &error);
     }
     int code = status != ANNEX_OK ? fail(error.message) : print_all(session, result);

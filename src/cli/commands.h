@@ -17,6 +17,8 @@ extern const struct command command_create, command_copy, command_default, comma
 
 /* Whether the first operand is an index file; everything else is taken for a database. */
 bool target_is_index_file(const char *target);
+/* Loads what --load-engine names. */
+annex_status target_load_engines(const struct session *session, annex_db *db, annex_error *error);
 /* Opens the first operand as a database. */
 annex_status target_open_database(struct session *session, unsigned flags, annex_db **db,
                                   annex_error *error);

@@ -25,7 +25,7 @@
 
 #define ENGINES                                                                         \
     (FOR(CREATE) | FOR(COPY) | FOR(SEARCH) | FOR(COMPARE) | FOR(SYNC) | FOR(OPTIMIZE) | \
-     FOR(LIST) | FOR(INFO) | FOR(CHECK))
+     FOR(LIST) | FOR(INFO) | FOR(CHECK) | FOR(SIMILAR))
 
 #define METRICS "l2|ip|cosine|l1"
 

@@ -36,6 +36,18 @@ bool target_is_index_file(const char *target)
     return ends_with(target, ".annex"); /* missing or damaged: the name decides */
 }
 
+annex_status target_load_engines(const struct session *session, annex_db *db, annex_error *error)
+{
+    annex_status status = ANNEX_OK;
+    for (size_t i = 0; i < arguments_count(&session->arguments, OPTION_LOAD_ENGINE); i++) {
+        if (status == ANNEX_OK) {
+            const char *path = arguments_text(&session->arguments, OPTION_LOAD_ENGINE, i);
+            status = annex_db_engine_load(db, path, NULL, error);
+        }
+    }
+    return status;
+}
+
 annex_status target_open_database(struct session *session, unsigned flags, annex_db **db,
                                   annex_error *error)
 {
@@ -47,11 +59,8 @@ annex_status target_open_database(struct session *session, unsigned flags, annex
                              session->arguments.command->name);
     }
     annex_status status = annex_db_open(&session->env, target, flags, db, error);
-    for (size_t i = 0; i < arguments_count(&session->arguments, OPTION_LOAD_ENGINE); i++) {
-        if (status == ANNEX_OK) {
-            const char *path = arguments_text(&session->arguments, OPTION_LOAD_ENGINE, i);
-            status = annex_db_engine_load(*db, path, NULL, error);
-        }
+    if (status == ANNEX_OK) {
+        status = target_load_engines(session, *db, error);
     }
     if (status != ANNEX_OK) {
         annex_db_close(*db);

@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+from conftest import BUILD
 
 DIMENSION = 6
 STEPS = {
@@ -261,6 +262,22 @@ def test_similar__leaves_out_what_has_no_direction(annex, database):
 def test_errors_of_similar__are_those_of_llm(annex, database, arguments, code, says):
     done = annex("similar", *arguments, "-d", "embeddings.db", code=code)
     assert done.stderr.startswith("Error: ") and says in done.stderr and done.stdout == ""
+
+
+def test_similar__asks_an_index_of_another_engine_and_is_right_without_it(annex, database):
+    expected = similar(annex, "posts", "item-0")
+    scan = ("--load-engine", BUILD / "examples" / "engine" / "engine-scan.so")
+    annex("create", "embeddings.db", "idx", "--llm-collection", "posts", "--llm-collection", "tils",
+          "--default", "--engine", "scan", *scan)
+    question = ("similar", "posts", "item-0", "-d", "embeddings.db")
+    for more in ((), ("--index", "idx"), ("--recall", "0.5")):
+        without, by_it = annex(*question, *more), annex(*question, *more, *scan)
+        assert [json.loads(line) for line in without.stdout.splitlines()] == expected
+        assert (by_it.stdout, by_it.stderr) == (without.stdout, "")
+        assert without.stderr.count("\n") == 1 and "give --load-engine" in without.stderr
+    wrong = annex(*question, "--load-engine", "./embeddings.db", code=1)
+    assert wrong.stdout == "" and wrong.stderr.startswith("Error: ")
+    assert wrong.stderr.count("\n") == 1
 
 
 def test_usage_errors_of_similar__exit_with_2(annex, database):

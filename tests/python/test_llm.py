@@ -19,6 +19,7 @@ from click.testing import CliRunner  # noqa: E402
 
 from annex import llm_similar  # noqa: E402
 from annex.__main__ import find_command  # noqa: E402
+from conftest import ROOT  # noqa: E402
 
 DIMENSION = 12
 OWN = llm.Collection.similar_by_vector  # llm's, unless the plug-in has been there
@@ -455,6 +456,58 @@ def test_a_new_default_is_used_at_once(path, llm_index, answered, monkeypatch):
     assert posts.similar_by_id("post/3") == expected
     if answered[:2] == [True, True] and asked:
         assert [index and index.name for index in asked] == ["first", "second.posts", None]
+
+
+# ---- indexes of other engines --------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine():
+    """The sample of examples/engine, which the build has made."""
+    build = Path(os.environ.get("ANNEX_BUILD", ROOT / "build"))
+    path = build / "examples" / "engine" / "engine-scan.so"
+    if not path.exists():
+        pytest.skip("the sample engine is not built")
+    return path
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_index_of_another_engine_answers_with_it_and_without_it(path, engine, route, llm_index):
+    llm_index("create", "idx", "posts", "tils", "--default", "--quiet", "--engine", "scan",
+              "--load-engine", engine)
+    assert states(llm_index)["idx.posts"] == "stale"  # without it
+    assert "needs the engine scan" in llm_index("build", code=1)
+    with_it = ["--load-engine", str(engine)]
+    listed = json.loads(llm_index("list", "--json", *with_it))
+    assert {(index["family"], index["state"]) for index in listed} == {("scan", "fresh")}
+    llm_index("check", *with_it)
+    llm_index("build", *with_it)
+    assert "scan" in llm_index("compare", "posts", "--queries", 5, *with_it)
+
+    expected, _ = ask(path, QUESTIONS, plugins="")
+    assert ask(path, QUESTIONS, route) == [expected, len(QUESTIONS)]
+    loading = [[*question, *with_it] for question in QUESTIONS]
+    assert ask(path, loading, route) == [expected, len(QUESTIONS)]
+    no_engine = ask(path, [["posts", "post/3", "--load-engine", __file__]], route)
+    assert no_engine[0][0][::2] == [expected[0][0], 0] and "cannot be loaded" in no_engine[0][0][1]
+
+
+@loads_extensions
+def test_engines_are_loaded_with_the_functions(path, engine, llm_index):
+    llm_index("create", "idx", "posts", "--engine", "scan", "--load-engine", engine, "--quiet")
+    db = sqlite3.connect(path)
+    annex.load(db)
+    state = "SELECT state FROM annex_indexes"
+    assert db.execute(state).fetchone() == ("stale",)
+    annex.load(db, [engine])
+    annex.load(db, engines=[str(engine)])
+    assert db.execute(state).fetchone() == ("fresh",)
+    with pytest.raises(TypeError, match="as a list"):
+        annex.load(db, engine)
+    with pytest.raises(sqlite3.OperationalError, match="no engine"):
+        annex.load(db, ["./nothing.so"])
+    with pytest.raises(sqlite3.OperationalError, match="not authorized"):
+        db.load_extension("nothing")  # it is off again
 
 
 # ---- the tests of llm ----------------------------------------------------------------------------
