@@ -7,13 +7,17 @@
  *   --percent P     rows replaced in all, in percent (50): each round deletes its part of them, at
  *                   random, and inserts as many new ones
  *   --drift         new rows come from another part of the data than the first ones
+ *   --reopen        save the index and open it again after each round, as a sync does
  *   --degree N      of the graph
+ *   --seed N        of the choice of rows and queries (1)
  *   --every N       rounds between two measurements (5)
  *
  * Prints, after some of the rounds, recall at 10, codes scored and hops a query for three indexes
- * over the same rows: built afresh, changed in memory, and saved after the changes; and how many
- * live rows no walk can reach. Counts, not times: they are the same on any machine.
+ * over the same rows: built afresh, changed in memory, and saved after the changes; how many codes
+ * the other two score for the recall of the first, as a multiple; and how many live rows no walk
+ * can reach. Counts, not times: they are the same on any machine.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +26,15 @@
 
 enum { QUERIES = 2000, K = 10, PART = 64 };
 
-static const uint32_t efforts[] = {10, 16, 24, 40, 80};
+static const uint32_t efforts[] = {10, 14, 20, 28, 40, 56, 80, 112};
+enum { EFFORTS = ARRAY_LENGTH(efforts) };
 static const annex_env *env;
 
 struct arguments {
     const char *file;
     annex_metric metric;
-    uint32_t rows, rounds, percent, degree, every;
-    bool drift;
+    uint32_t rows, rounds, percent, degree, every, seed;
+    bool drift, reopen;
 };
 
 struct churn {
@@ -287,43 +292,81 @@ static double recall(const annex_hit *hits, const annex_hit *truth)
     return (double)met / (QUERIES * K);
 }
 
-static void measure(struct churn *churn, annex_index *changed, uint32_t round)
+enum { FRESH, CHANGED, SAVED, INDEXES };
+
+struct curve {
+    double recalls[EFFORTS], scored[EFFORTS], hops[EFFORTS];
+};
+
+static void measure_curve(const annex_index *index, const struct churn *churn,
+                          const annex_hit *truth, struct curve *curve)
 {
-    enum { FRESH, CHANGED, SAVED, INDEXES };
-    static annex_hit truth[QUERIES * K], hits[QUERIES * K];
-    annex_index *indexes[INDEXES] = {build(churn), changed, save(changed)};
-    static const char *const names[INDEXES] = {"fresh", "changed", "saved"};
-    annex_search_stats stats[INDEXES];
-    double recalls[INDEXES];
-    ask(indexes[FRESH], churn, ANNEX_EFFORT_EXACT, &stats[FRESH], truth);
-    printf("round %u: %u rows replaced\n", round, (unsigned)(churn->next_key - churn->asked.rows));
-    for (int i = 0; i < INDEXES; i++) {
-        print_edges(names[i], indexes[i]);
+    static annex_hit hits[QUERIES * K];
+    for (size_t e = 0; e < EFFORTS; e++) {
+        annex_search_stats stats;
+        ask(index, churn, efforts[e], &stats, hits);
+        curve->recalls[e] = recall(hits, truth);
+        curve->scored[e] = (double)stats.distances / QUERIES;
+        curve->hops[e] = (double)stats.hops / QUERIES;
     }
-    printf("%22s recall at 10 %15s codes scored %19s hops\n%8s", "", "", "", "effort");
+}
+
+/* Codes scored for a recall, between or beyond two efforts: log(missed) by log(scored). */
+static double scored_for(const struct curve *curve, double wanted)
+{
+    size_t e = 1;
+    while (e + 1 < EFFORTS && curve->recalls[e] < wanted) {
+        e++;
+    }
+    double missed = log(1.0001 - wanted), first = log(1.0001 - curve->recalls[e - 1]);
+    double slope =
+        (log(1.0001 - curve->recalls[e]) - first) / log(curve->scored[e] / curve->scored[e - 1]);
+    return curve->scored[e - 1] * exp((missed - first) / slope);
+}
+
+static void print_curves(const struct curve *curves)
+{
+    printf("%22s recall at 10 %15s codes scored %19s hops %13s codes x at equal recall\n%8s", "",
+           "", "", "", "effort");
     for (int i = 0; i < 3; i++) {
         printf("    fresh changed   saved");
     }
-    printf("\n");
-    for (size_t e = 0; e < ARRAY_LENGTH(efforts); e++) {
-        for (int i = 0; i < INDEXES; i++) {
-            ask(indexes[i], churn, efforts[e], &stats[i], hits);
-            recalls[i] = recall(hits, truth);
-        }
+    printf(" changed   saved\n");
+    for (size_t e = 0; e < EFFORTS; e++) {
         printf("%8u ", efforts[e]);
         for (int i = 0; i < INDEXES; i++) {
-            printf("%8.4f", recalls[i]);
+            printf("%8.4f", curves[i].recalls[e]);
         }
         printf(" ");
         for (int i = 0; i < INDEXES; i++) {
-            printf("%8.0f", (double)stats[i].distances / QUERIES);
+            printf("%8.0f", curves[i].scored[e]);
         }
         printf(" ");
         for (int i = 0; i < INDEXES; i++) {
-            printf("%8.1f", (double)stats[i].hops / QUERIES);
+            printf("%8.1f", curves[i].hops[e]);
+        }
+        for (int i = CHANGED; i < INDEXES; i++) {
+            double scored = scored_for(&curves[i], curves[FRESH].recalls[e]);
+            printf("%8.3f", scored / curves[FRESH].scored[e]);
         }
         printf("\n");
     }
+}
+
+static void measure(struct churn *churn, annex_index *changed, uint32_t round)
+{
+    static annex_hit truth[QUERIES * K];
+    annex_index *indexes[INDEXES] = {build(churn), changed, save(changed)};
+    static const char *const names[INDEXES] = {"fresh", "changed", "saved"};
+    struct curve curves[INDEXES];
+    annex_search_stats stats;
+    ask(indexes[FRESH], churn, ANNEX_EFFORT_EXACT, &stats, truth);
+    printf("round %u: %u rows replaced\n", round, (unsigned)(churn->next_key - churn->asked.rows));
+    for (int i = 0; i < INDEXES; i++) {
+        print_edges(names[i], indexes[i]);
+        measure_curve(indexes[i], churn, truth, &curves[i]);
+    }
+    print_curves(curves);
     fflush(stdout);
     annex_index_close(indexes[FRESH]);
     annex_index_close(indexes[SAVED]);
@@ -338,13 +381,14 @@ static uint32_t *number_of(struct arguments *asked, const char *name)
            : !strcmp(name, "--percent") ? &asked->percent
            : !strcmp(name, "--degree")  ? &asked->degree
            : !strcmp(name, "--every")   ? &asked->every
+           : !strcmp(name, "--seed")    ? &asked->seed
                                         : NULL;
 }
 
 static struct arguments parse(int argc, char **argv)
 {
     struct arguments asked = {
-        .metric = ANNEX_L2, .rows = 20000, .rounds = 20, .percent = 50, .every = 5};
+        .metric = ANNEX_L2, .rows = 20000, .rounds = 20, .percent = 50, .every = 5, .seed = 1};
     annex_error error = {0};
     for (int i = 1; i < argc; i++) {
         uint32_t *number = number_of(&asked, argv[i]);
@@ -354,13 +398,17 @@ static struct arguments parse(int argc, char **argv)
             must(annex_metric_parse(argv[++i], &asked.metric, &error), &error);
         } else if (!strcmp(argv[i], "--drift")) {
             asked.drift = true;
+        } else if (!strcmp(argv[i], "--reopen")) {
+            asked.reopen = true;
         } else {
             asked.file = argv[i];
         }
     }
     if (!asked.file || asked.rows < 1000 || asked.rounds < 1 || asked.every < 1) {
-        fprintf(stderr, "usage: bench_churn [--metric NAME] [--rows N] [--rounds N] [--percent P]\n"
-                        "                   [--drift] [--degree N] [--every N] FILE\n");
+        fprintf(stderr,
+                "usage: bench_churn [--metric NAME] [--rows N] [--rounds N] [--percent P]\n"
+                "                   [--drift] [--reopen] [--degree N] [--every N] [--seed N]\n"
+                "                   FILE\n");
         exit(2);
     }
     return asked;
@@ -370,7 +418,8 @@ int main(int argc, char **argv)
 {
     annex_env environment = annex_env_default();
     env = &environment;
-    struct churn churn = {.asked = parse(argc, argv), .random = 1};
+    struct churn churn = {.asked = parse(argc, argv)};
+    churn.random = churn.asked.seed;
     read_vectors(&churn);
     if (churn.asked.drift) {
         sort_vectors(&churn);
@@ -384,6 +433,11 @@ int main(int argc, char **argv)
     for (uint32_t round = 1; round <= churn.asked.rounds; round++) {
         change(&churn, index,
                all * round / churn.asked.rounds - all * (round - 1) / churn.asked.rounds);
+        if (churn.asked.reopen) {
+            annex_index *saved = save(index);
+            annex_index_close(index);
+            index = saved;
+        }
         if (round % churn.asked.every == 0 || round == churn.asked.rounds) {
             measure(&churn, index, round);
         }

@@ -526,10 +526,10 @@ ANNEX_API annex_status annex_index_vector(const annex_index *index, uint32_t row
  * annex_index_save. A batch is one change: all of it, or none. Insert refuses keys that are there
  * (ANNEX_EXISTS); delete refuses keys that are not (ANNEX_NOT_FOUND); update replaces or adds.
  * Readers wait for at most one row. Cost a row: insert as a search of the build effort, delete the
- * same. A graph that has doubled since it was built, and an index whose codes have come to lose
- * much more than they would have to, is built anew within the insert or the save that notices, from
- * its stored vectors; rows keep their numbers, and readers do not wait. Source of the repair after
- * a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
+ * same. A graph that as many rows were inserted into as it was built from, and an index whose codes
+ * have come to lose much more than they would have to, is built anew within the insert or the save
+ * that notices, from its stored vectors; rows keep their numbers, and readers do not wait. Source of
+ * the repair after a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
  */
 ANNEX_API annex_status annex_index_insert(annex_index *index, const annex_batch *batch,
                                           annex_error *error);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/base.h"
+#include "build/change.h"
 #include "images.h"
 #include "rows.h"
 
@@ -229,6 +230,48 @@ static void delete__of_nearly_all_rows__leaves_the_rest_reachable(void **s)
     churn_free(&churn);
 }
 
+/*
+ * Rows are replaced by parts, and saved and opened between, as syncs do. What was counted is kept,
+ * until all rows have been replaced: then a build is due, or done where there are vectors.
+ */
+static void replace_all(annex_raw raw)
+{
+    enum { ROWS = 500, PART = 100 };
+    struct rows rows = rows_make(ANNEX_L2, 24, 2 * ROWS, SHAPE_CLUSTERS, 4);
+    annex_build_options options = rows_options(&rows);
+    annex_error error = {0};
+    options.family = ANNEX_GRAPH;
+    options.raw = raw;
+    rows.n = ROWS;
+    annex_index *index = rows_build(&rows, &options);
+    rows.n = 2 * ROWS;
+    for (size_t first = 0; first < ROWS; first += PART) {
+        annex_index *next = save_and_open(index);
+        annex_batch gone = rows_batch(&rows, first, PART);
+        annex_batch fresh = rows_batch(&rows, ROWS + first, PART);
+        assert_int_equal(next->header.inserted, first);
+        assert_int_equal(annex_index_delete(next, &gone, &error), ANNEX_OK);
+        assert_int_equal(annex_index_insert(next, &fresh, &error), ANNEX_OK);
+        bool due = first + PART == ROWS && raw == ANNEX_RAW_NONE; /* otherwise it is done */
+        assert_int_equal(refit_is_due(next, index), due);
+        annex_index_close(index);
+        index = next;
+    }
+    annex_index *saved = save_and_open(index);
+    assert_int_equal(saved->header.inserted, raw == ANNEX_RAW_NONE ? ROWS : 0);
+    assert_int_equal(saved->header.fitted, ROWS);
+    annex_index_close(saved);
+    annex_index_close(index);
+    rows_free(&rows);
+}
+
+static void churn__all_rows_replaced__a_build_is_due_or_done(void **s)
+{
+    (void)s;
+    replace_all(ANNEX_RAW_NONE);
+    replace_all(ANNEX_RAW_AUTO);
+}
+
 /* A vector that was deleted is somebody's secret. */
 static void save__after_a_delete__leaves_no_byte_of_the_vector_in_the_file(void **s)
 {
@@ -267,6 +310,7 @@ int main(void)
         cmocka_unit_test(churn__rows_from_elsewhere__finds_what_a_fresh_build_finds_at_its_cost),
         cmocka_unit_test(churn__lists_of_eight__leaves_no_row_unreachable),
         cmocka_unit_test(delete__of_nearly_all_rows__leaves_the_rest_reachable),
+        cmocka_unit_test(churn__all_rows_replaced__a_build_is_due_or_done),
         cmocka_unit_test(save__after_a_delete__leaves_no_byte_of_the_vector_in_the_file),
     };
     cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER"));
