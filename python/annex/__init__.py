@@ -82,7 +82,8 @@ if not TYPE_CHECKING:  # to which every name would be one of the package
 
         if name == "__version__":
             return _annex.version()
-        value = next(getattr(m, name) for m in (_annex, index, vectors) if hasattr(m, name))
+        modules = (index, vectors, _annex)  # the last has an Index, too, below that of index
+        value = next(getattr(module, name) for module in modules if hasattr(module, name))
         globals()[name] = value
         return value
 

@@ -59,3 +59,4 @@ def test_every_name_of_the_package__is_there_when_it_is_asked_for():
     assert loaded_by("from annex import *; Index, load, AnnexError") == all_of_it
     loaded_by("import annex; assert annex.__version__ == annex.version()")
     loaded_by("import annex; assert all(hasattr(annex, name) for name in annex.__all__)")
+    loaded_by("import annex, annex.index as of; assert annex.Index is of.Index is annex.Index")
