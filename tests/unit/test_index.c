@@ -522,17 +522,32 @@ static void within__any_distance__gives_all_rows_up_to_it(void **state)
                 assert_true(hits[i].distance <= all[20].distance);
             }
             annex_hits_free(index, hits, n);
-            options.effort = 1500; /* all that such a walk keeps comes */
-            assert_int_equal(annex_index_within(index, query, INFINITY, &options, &hits, &n, NULL),
-                             ANNEX_OK);
-            assert_true(n >= 1500);
-            annex_hits_free(index, hits, n);
             free(all);
             free(model);
             annex_index_close(index);
             rows_free(&rows);
         }
     }
+}
+
+static void within__by_effort__gives_all_rows_that_the_walk_kept(void **state)
+{
+    (void)state;
+    struct rows rows = rows_make(ANNEX_L2, 30, 2000, SHAPE_CLUSTERS, 8);
+    annex_build_options build = rows_options(&rows);
+    build.family = ANNEX_GRAPH;
+    annex_index *index = rows_build(&rows, &build);
+    annex_search_options options = ANNEX_SEARCH_OPTIONS_INIT;
+    annex_hit *hits;
+    size_t n;
+    options.effort = 1500;
+    assert_int_equal(
+        annex_index_within(index, rows_at(&rows, 3), INFINITY, &options, &hits, &n, NULL),
+        ANNEX_OK);
+    assert_int_equal(n, 1500);
+    annex_hits_free(index, hits, n);
+    annex_index_close(index);
+    rows_free(&rows);
 }
 
 static void empty_graph__any_search__finds_nothing(void **state)
@@ -664,6 +679,7 @@ int main(void)
         cmocka_unit_test(no_vectors__distances__are_numbers_near_the_true_ones),
         cmocka_unit_test(filter__any_share_of_rows__finds_min_k_passing),
         cmocka_unit_test(within__any_distance__gives_all_rows_up_to_it),
+        cmocka_unit_test(within__by_effort__gives_all_rows_that_the_walk_kept),
         cmocka_unit_test(empty_graph__any_search__finds_nothing),
         cmocka_unit_test(batch__several_threads__equals_one_at_a_time),
         cmocka_unit_test(search__wrong_arguments__are_refused_and_find_nothing),
