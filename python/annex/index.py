@@ -372,8 +372,9 @@ class Index:
         """Adds rows, all of them or none: vectors [n, dimension], keys [n].
 
         Searches find them at once; `save` keeps them. Cost: a search of the build effort for each
-        row. As it is one change, Ctrl-C waits for its end: give many rows in several calls. Raises
-        ExistsError for a key that is there; InvalidError for NaN, with the row's number.
+        row. As it is one change, Ctrl-C waits for its end: give many rows in several calls, some
+        thousand each, and it ends between two. Raises ExistsError for a key that is there;
+        InvalidError for NaN, with the row's key.
         """
         self._index.insert(buffer_of(vectors, self._metric), *self._keys(keys))
 
@@ -382,7 +383,8 @@ class Index:
         self._index.update(buffer_of(vectors, self._metric), *self._keys(keys))
 
     def delete(self, keys: Sequence[Any]) -> None:
-        """Removes the rows with these keys, all or none. Raises NotFoundError."""
+        """Removes the rows with these keys, all or none; one change, as `insert`. Raises
+        NotFoundError for a key that is not there."""
         self._index.delete(*self._keys(keys))
 
     def _keys(self, keys: Sequence[Any]) -> Tuple[Any, Any]:

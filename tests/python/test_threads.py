@@ -148,6 +148,31 @@ def test_ctrl_c__ends_what_takes_long_and_leaves_nothing(what, tmp_path):
     assert done.returncode == 42
 
 
+CHANGED = """
+import os, signal, sys, threading, numpy, annex
+rows = numpy.random.default_rng(1).standard_normal((200000, 32), dtype="f4")
+n, step = 2000, {"slices": 100, "one call": 3000}[sys.argv[1]]
+index = annex.Index.build(rows[:n], family="graph")
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    for i in range(n, len(rows), step):
+        index.insert(rows[i : i + step], range(i, i + step))
+except KeyboardInterrupt:
+    index.check()
+    assert len(index) < len(rows) and (len(index) - n) % step == 0, len(index)
+    last = len(index) - 1
+    assert index.search(rows[last], 1)[0].tolist() == [last]
+    index.insert(rows[last + 1 : last + 2], [last + 1])
+    sys.exit(42)
+"""
+
+
+@pytest.mark.parametrize("how", ["slices", "one call"])
+def test_ctrl_c__during_inserts_leaves_whole_calls(how):
+    done = subprocess.run([sys.executable, "-c", CHANGED, how], timeout=120)
+    assert done.returncode == 42
+
+
 def test_progress__is_called_and_may_end_the_build():
     rows = numpy.random.default_rng(1).standard_normal((8000, 64), dtype="f4")
     calls = []
