@@ -528,8 +528,8 @@ ANNEX_API annex_status annex_index_vector(const annex_index *index, uint32_t row
  * Readers wait for at most one row. Cost a row: insert as a search of the build effort, delete the
  * same. A graph that as many rows were inserted into as it was built from, and an index whose codes
  * have come to lose much more than they would have to, is built anew within the insert or the save
- * that notices, from its stored vectors; rows keep their numbers, and readers do not wait. Source of
- * the repair after a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
+ * that notices, from its stored vectors; rows keep their numbers, and readers do not wait. Source
+ * of the repair after a delete: Xu et al., IP-DiskANN, arXiv 2502.13826.
  */
 ANNEX_API annex_status annex_index_insert(annex_index *index, const annex_batch *batch,
                                           annex_error *error);

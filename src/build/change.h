@@ -34,6 +34,8 @@ struct owned {
     uint64_t *gone;       /* bitmap [capacity]: dead rows that are in no ring of living ones */
     uint32_t entries[GRAPH_MAX_ENTRIES];
     struct paths paths;
+    uint32_t ordered;              /* slots behind them came since the index was opened or built */
+    uint32_t enough;               /* edges of a row, of which fewer are replaced */
     uint32_t sweep_at, sweep_left; /* the row swept last, and how many are left to sweep */
     struct linker linker;
     walk_item *pairs; /* [degree x MEND_NEAR] */
@@ -82,9 +84,9 @@ void refit(annex_index *index);
 /* The same after a change, now and then. */
 void refit_grown(annex_index *index);
 /*
- * Whether an index that keeps no vectors should be built anew from where they are: as many rows were
- * inserted as its codes were fitted to, or half of them are left, or codes fit the rows worse that
- * were not in `before`, the same index before the change.
+ * Whether an index that keeps no vectors should be built anew from where they are: as many rows
+ * were inserted as its codes were fitted to, or half of them are left, or codes fit the rows worse
+ * that were not in `before`, the same index before the change.
  */
 bool refit_is_due(const annex_index *index, const annex_index *before);
 

@@ -7,8 +7,11 @@
  * known. They are met by a sweep that looks at SWEEP_ROWS rows with every change, so that no change
  * waits for it; until then walks pass through the row by the edges it had.
  *
- * Each lost edge is replaced by one: rows keep the number of neighbours that the build gave them,
- * and walks cost what they cost in a fresh graph.
+ * Walks cost what they cost in a fresh graph while rows have as many neighbours. Each row that
+ * comes gives some edges to others, so those that stay long would have ever more: a lost edge is
+ * replaced by one, but not where there are a fifth more than the build gave to a row. And a row
+ * that comes late would have few: it is linked both ways to those that would have chosen it, had it
+ * been there.
  *
  * Invariants
  *   1. A ring holds living rows and the linked one, which may be dead.
@@ -20,7 +23,8 @@
 
 enum {
     SWEEP_ROWS = 64,
-    TWINS_AMONG = 8 /* twins have the lowest score, but not alone */
+    BOTH_AMONG = 40, /* rows near a new one that may be linked to it both ways */
+    TWINS_AMONG = 8  /* twins have the lowest score, but not alone */
 };
 
 /* ---- lists -----------------------------------------------------------------------------------*/
@@ -118,7 +122,9 @@ static void mend_row(annex_index *index, uint32_t slot)
         return;
     }
     uint32_t n_others = gather_behind(owned, slot, lost, n_lost, ids, n, others);
-    n = extend(&owned->linker, slot, ids, n, others, n_others, n_lost);
+    if (n < owned->enough) {
+        n = extend(&owned->linker, slot, ids, n, others, n_others, MIN(n_lost, owned->enough - n));
+    }
     if (n == 0 && owned->paths.parent[slot] != slot) {
         ids[n++] = owned->paths.parent[slot];
     }
@@ -194,6 +200,24 @@ static bool join_twins(annex_index *index, uint32_t slot)
     return false;
 }
 
+/* Links the slot, after the walk of its insertion, to near rows that do not cover it. */
+static void link_both_ways(annex_index *index, uint32_t slot)
+{
+    struct owned *owned = index->owned;
+    struct paths *paths = &owned->paths;
+    const struct walk *walk = &owned->linker.walk;
+    for (uint32_t i = 0; i < MIN(walk->size, BOTH_AMONG); i++) {
+        uint32_t met = walk_id(walk->pool[i]), edges = paths_count_edges(paths, met);
+        if (edges < owned->enough && paths_count_edges(paths, slot) < owned->enough &&
+            paths_is_linked(paths, met) && !paths_has_edge(paths, met, slot) &&
+            !is_covered(&owned->linker, slot, walk_score(walk->pool[i]), paths_row(paths, met),
+                        edges)) {
+            paths_add(paths, met, slot);
+            paths_add(paths, slot, met);
+        }
+    }
+}
+
 /* The slot takes part in walks only from here on: `graph.slots` grows last. */
 void mend_insert(annex_index *index, uint32_t slot)
 {
@@ -222,6 +246,7 @@ void mend_insert(annex_index *index, uint32_t slot)
         }
         paths_put(paths, own[i], list, count);
     }
+    link_both_ways(index, slot);
     if (index->graph.n_entries < BUILD_ENTRIES) {
         add_entry(index, slot);
     } else {
@@ -265,7 +290,7 @@ static bool replace_edge(annex_index *index, uint32_t from, uint32_t gone, uint3
             ids[n++] = row[i];
         }
     }
-    if (is_covered(&index->owned->linker, to, score, ids, n)) {
+    if (n >= index->owned->enough || is_covered(&index->owned->linker, to, score, ids, n)) {
         return false;
     }
     row[place] = to;
@@ -345,6 +370,18 @@ void mend_delete(annex_index *index, uint32_t slot)
 
 /* ---- the first change ------------------------------------------------------------------------*/
 
+/* A fifth more than the mean of the rows that have any. */
+static uint32_t count_enough(const struct paths *paths)
+{
+    uint64_t rows = 1, edges = 0;
+    for (uint32_t slot = 0; slot < paths->slots; slot++) {
+        uint32_t n = paths_count_edges(paths, slot);
+        rows += n > 0;
+        edges += n;
+    }
+    return (uint32_t)MIN(edges * 6 / (rows * 5) + 1, paths->degree);
+}
+
 /* A ring of which no walk finds a row, which only a damaged file has, gets an edge to one. */
 static void find_ring(struct owned *owned, struct graph *graph, uint32_t slot, uint64_t *met,
                       uint32_t *queue)
@@ -374,6 +411,7 @@ annex_status mend_start(annex_index *index, struct owned *owned, annex_error *er
     annex_status status;
     TRY_CLEANUP(memory_new_raw(env, n, sizeof *queue, &queue, error));
     TRY_CLEANUP(memory_new(env, bitmap_words(n), sizeof *met, &met, error));
+    owned->enough = count_enough(&owned->paths);
     for (uint32_t slot = 0; slot < n; slot++) {
         owned->before[owned->same[slot]] = slot;
         owned->paths.parent[slot] = GRAPH_END;

@@ -67,8 +67,7 @@ static bool hang_on_neighbour(struct paths *paths, uint32_t slot, uint32_t excep
     return parent != GRAPH_END;
 }
 
-/* Makes `from` link to `to`; false when all its edges are to children that have no one else. */
-static bool make_edge(struct paths *paths, uint32_t from, uint32_t to)
+bool paths_add(struct paths *paths, uint32_t from, uint32_t to)
 {
     uint32_t *row = paths_row(paths, from), n = paths_count_edges(paths, from);
     if (holds(row, n, to)) {
@@ -76,6 +75,15 @@ static bool make_edge(struct paths *paths, uint32_t from, uint32_t to)
     }
     if (n < paths->degree) {
         row[n] = to;
+    }
+    return n < paths->degree;
+}
+
+/* Makes `from` link to `to`; false when all its edges are to children that have no one else. */
+static bool make_edge(struct paths *paths, uint32_t from, uint32_t to)
+{
+    uint32_t *row = paths_row(paths, from), n = paths_count_edges(paths, from);
+    if (paths_add(paths, from, to)) {
         return true;
     }
     for (int may_move = 0; may_move < 2; may_move++) {

@@ -35,6 +35,8 @@ static inline bool paths_is_linked(const struct paths *paths, uint32_t slot)
 
 uint32_t paths_count_edges(const struct paths *paths, uint32_t slot);
 bool paths_has_edge(const struct paths *paths, uint32_t from, uint32_t to);
+/* Adds an edge; false when it is not there and there is no place for it. */
+bool paths_add(struct paths *paths, uint32_t from, uint32_t to);
 /* Replaces the list of a row; edges to its children that are not in ids[0..n) may have to stay. */
 void paths_put(struct paths *paths, uint32_t slot, const uint32_t *ids, uint32_t n);
 /*

@@ -2,8 +2,9 @@
  * save.c - annex_index_save: writes a changed index as a fresh image, without its deleted rows.
  *
  * The sweep (mend.c) comes first: then no edge leads to a row that is left out. Codes that do not
- * fit are renewed (refit.c). Live slots move together, keeping their order; a deleted row that
- * stood for living twins hands its place in the graph to one of them.
+ * fit are renewed (refit.c). Live slots move together; new rows of a graph next to near ones, or the
+ * order that a build gave them (order.c) would be lost row by row. A deleted row that stood for
+ * living twins hands its place in the graph to one of them.
  */
 #include <stdlib.h>
 
@@ -34,16 +35,47 @@ struct save {
     uint8_t *blocks;
 };
 
-static void number_rows(struct save *save)
+/* Whose place a row goes to: its own, or for a new one that of a neighbour older than itself. */
+static uint32_t find_place(const annex_index *index, const uint32_t *places, uint32_t slot)
 {
-    const annex_index *index = save->index;
-    for (uint32_t slot = 0; slot < index->slots; slot++) {
-        save->moved[slot] = SAVE_GONE;
-        if (index_is_live(index, slot)) {
-            save->moved[slot] = save->n;
-            save->old[save->n++] = slot;
+    uint32_t degree = index->header.degree;
+    if (!index->owned || slot < index->owned->ordered || index->header.family != ANNEX_GRAPH) {
+        return slot;
+    }
+    const uint32_t *row = index->graph.neighbours + (size_t)slot * degree;
+    for (uint32_t i = 0; i < degree && row[i] < index->slots; i++) {
+        if (row[i] < slot) {
+            return places[row[i]];
         }
     }
+    return slot;
+}
+
+static annex_status number_rows(struct save *save, annex_error *error)
+{
+    const annex_index *index = save->index;
+    uint32_t slots = index->slots, *places = save->moved, *ends, n = 0;
+    TRY(memory_new(&index->env, slots, sizeof *ends, &ends, error));
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        places[slot] = find_place(index, places, slot);
+        ends[places[slot]] += index_is_live(index, slot);
+    }
+    for (uint32_t place = 0; place < slots; place++) {
+        uint32_t first = n;
+        n += ends[place];
+        ends[place] = first;
+    }
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        uint32_t place = places[slot];
+        save->moved[slot] = SAVE_GONE;
+        if (index_is_live(index, slot)) {
+            save->moved[slot] = ends[place]++;
+            save->old[save->moved[slot]] = slot;
+        }
+    }
+    save->n = n;
+    memory_free(&index->env, ends, slots, sizeof *ends);
+    return ANNEX_OK;
 }
 
 static uint32_t twin(const annex_index *index, uint32_t slot)
@@ -329,7 +361,7 @@ static annex_status save_locked(struct save *save, const char *path, annex_error
     if (index->errors) {
         TRY_CLEANUP(memory_new(env, live, 4, &save->errors, error));
     }
-    number_rows(save);
+    TRY_CLEANUP(number_rows(save, error));
     if (ivf) {
         TRY_CLEANUP(lists_save_order(index, save->old, save->n, save->lists, error));
         lists_save_blocks(index, save->old, save->n, save->blocks);

@@ -167,6 +167,8 @@ static annex_status copy_paths(annex_index *index, struct owned *owned, annex_er
     owned->paths.neighbours = owned->neighbours;
     owned->paths.degree = index->header.degree;
     owned->paths.slots = n;
+    owned->ordered = older ? older->ordered : n;
+    owned->enough = older ? older->enough : 0;
     owned->sweep_at = older ? older->sweep_at : 0;
     owned->sweep_left = older ? older->sweep_left : 0;
     if (!older && index->dead) { /* a graph of the living rows: see refit.c */
