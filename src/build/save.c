@@ -2,8 +2,8 @@
  * save.c - annex_index_save: writes a changed index as a fresh image, without its deleted rows.
  *
  * The sweep (mend.c) comes first: then no edge leads to a row that is left out. Codes that do not
- * fit are renewed (refit.c). Live slots move together; new rows of a graph next to near ones, or the
- * order that a build gave them (order.c) would be lost row by row. A deleted row that stood for
+ * fit are renewed (refit.c). Live slots move together; new rows of a graph go next to near ones, or
+ * the order that a build gave them (order.c) would be lost row by row. A deleted row that stood for
  * living twins hands its place in the graph to one of them.
  */
 #include <stdlib.h>
