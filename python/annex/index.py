@@ -7,6 +7,7 @@ or packed bits are read where they lie. Other threads of Python run while the li
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import operator
 import time
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
@@ -33,6 +34,7 @@ EXACT = "exact"
 _EFFORT_EXACT = 0xFFFFFFFF
 _OPEN_VERIFY = 1
 _OPEN_LOAD = 2
+_EXAMPLES = {"metric": "cosine", "family": "graph", "codes": "q8", "raw": "keep"}
 
 Key = Union[int, str, bytes]
 Effort = Union[None, int, str]
@@ -119,7 +121,8 @@ class Index:
         info = index.info()
         self._metric = info["metric"]
         self._dimension = info["dimension"]
-        self._kind = int if info["key_kind"] == "integer" else kind
+        text = bytes if kind is bytes else str
+        self._kind = int if info["key_kind"] == "integer" else text
         self._decode = decoder_of(self._kind)
         return self
 
@@ -170,6 +173,11 @@ class Index:
         rows of one key, for unknown names; TypeError and ValueError for buffers of another type or
         shape; NoMemoryError, IOFailedError, FullError.
         """
+        for name, value in {"metric": metric, "family": family, "codes": codes, "raw": raw}.items():
+            if not isinstance(value, str):
+                raise TypeError(f"{name} is {value!r}; it is a name, such as {_EXAMPLES[name]!r}")
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is {progress!r}; it is called with (phase, done, total)")
         size = dimension_of(vectors, metric, dimension)
         given, ends = keys_of(keys)
         index = _annex.Index.build(
@@ -237,15 +245,16 @@ class Index:
         single = is_single(queries)
         queries = buffer_of(queries, self._metric)
         n = self._rows_of(queries)
-        k = int(k)
+        if not isinstance(k, numbers.Integral):
+            raise TypeError(f"k is {k!r}; it is a number of rows")
         if k < 0:
             raise ValueError(f"k is {k}; it cannot be negative")
-        k = min(k, self._index.info()["rows"])
+        k = min(int(k), self._index.info()["rows"])
         found = room_for("Q", [n])
         near = room_for("d", [n, k])
-        numbers = room_for("q", [n, k]) if self._kind is int else None
+        integers = room_for("q", [n, k]) if self._kind is int else None
         request = self._request(effort, recall, threads, max_scan, timeout, keys, mask)
-        names, counts = self._index.search(queries, k, numbers, near, found, request)
+        names, counts = self._index.search(queries, k, integers, near, found, request)
         if stats is not None:
             stats._add(counts)
         if names is not None:
@@ -253,7 +262,7 @@ class Index:
             if single:
                 return named[: found[0]], _first(near, found)
             return nested(named, n, k), near
-        return (_first(numbers, found), _first(near, found)) if single else (numbers, near)
+        return (_first(integers, found), _first(near, found)) if single else (integers, near)
 
     def within(
         self,
@@ -293,12 +302,15 @@ class Index:
     ) -> Tuple[int, float, int, int, float, Any, Any, Any]:
         if effort == EXACT:
             effort = _EFFORT_EXACT
-        if effort is not None and (not isinstance(effort, int) or not 0 < effort <= _EFFORT_EXACT):
+        whole = isinstance(effort, numbers.Integral)
+        if effort is not None and not (whole and 0 < int(effort) <= _EFFORT_EXACT):
             raise ValueError(f"the effort is {effort!r}; it is a number from 1 or annex.EXACT")
-        if recall is not None and not 0 < recall <= 1:
-            raise ValueError(f"the recall is {recall}; it lies above 0 and up to 1")
-        if not timeout >= 0:
-            raise ValueError(f"the timeout is {timeout}; it is a number of seconds, 0 for none")
+        if recall is not None and not (isinstance(recall, numbers.Real) and 0 < recall <= 1):
+            raise ValueError(f"the recall is {recall!r}; it lies above 0 and up to 1")
+        if not (isinstance(timeout, numbers.Real) and timeout >= 0):
+            raise ValueError(f"the timeout is {timeout!r}; it is a number of seconds, 0 for none")
+        if isinstance(mask, (list, tuple)):
+            raise TypeError("a mask is an array of bool: pass numpy.asarray(mask)")
         given, ends = (None, None) if keys is None else self._keys(keys)
         threads, max_scan = _count("threads", threads, 32), _count("max_scan", max_scan, 64)
         return (effort or 0, recall or 0.0, threads, max_scan, timeout, given, ends, mask)
@@ -439,6 +451,8 @@ class Index:
 
 def _count(name: str, value: int, bits: int) -> int:
     """A number that C takes as one without sign."""
+    if not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} is {value!r}; it is a whole number")
     if not 0 <= operator.index(value) < 1 << bits:
         raise ValueError(f"{name} is {value}; it is a number from 0 to {(1 << bits) - 1}")
     return value

@@ -41,6 +41,8 @@ def load(connection: Any, engines: Sequence[Union[str, "os.PathLike[str]"]] = ()
     if isinstance(engines, (str, os.PathLike)):
         raise TypeError(f"give engines as a list: [{engines!r}]")
     connection = getattr(connection, "conn", connection)  # of sqlite_utils.Database
+    if not hasattr(connection, "execute"):
+        raise TypeError(f"load takes a connection to SQLite, not {connection!r}")
     enable = _method(connection, "enable_load_extension", "enableloadextension")
     load_extension = _method(connection, "load_extension", "loadextension")
     if enable is None or load_extension is None:

@@ -45,16 +45,25 @@ def _is_buffer(value: Any) -> bool:
     return True
 
 
+def _is_row(value: Any) -> bool:
+    """Whether an element of a list is a vector itself: a list, an array, a tensor."""
+    return isinstance(value, (list, tuple, array.array)) or getattr(value, "ndim", 0) == 1
+
+
 def _flatten(rows: Sequence[Any]) -> Any:
-    """A list of numbers, or a list of such lists, as float32."""
-    if not rows or not isinstance(rows[0], (list, tuple)):
-        return memoryview(array.array("f", rows))
-    width = len(rows[0])
-    for i, row in enumerate(rows):
-        if len(row) != width:
-            raise ValueError(f"row {i} has {len(row)} elements and row 0 has {width}")
-    flat: Any = memoryview(array.array("f", itertools.chain.from_iterable(rows)))
-    return flat.cast("B").cast("f", [len(rows), width])
+    """A list of numbers, or a list of such lists or of arrays, as float32."""
+    try:
+        if not rows or not _is_row(rows[0]):
+            return memoryview(array.array("f", rows))
+        lists = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
+        width = len(lists[0])
+        for i, row in enumerate(lists):
+            if len(row) != width or not width:
+                raise ValueError(f"row {i} has {len(row)} elements and row 0 has {width}")
+        flat: Any = memoryview(array.array("f", itertools.chain.from_iterable(lists)))
+    except TypeError as error:
+        raise TypeError(f"vectors are an array, or lists of numbers: {error}") from None
+    return flat.cast("B").cast("f", [len(lists), width])
 
 
 def _pack_bits(value: Any) -> Any:
@@ -92,7 +101,7 @@ def is_single(value: Any) -> bool:
         return len(shape) == 1
     if _is_buffer(value):
         return memoryview(value).ndim == 1
-    return not value or not isinstance(value[0], (list, tuple))
+    return not (isinstance(value, (list, tuple)) and value and _is_row(value[0]))
 
 
 def rows_of(value: Any) -> List[Any]:
@@ -127,12 +136,15 @@ def keys_of(keys: Any) -> Tuple[Any, Any]:
         if keys.dtype.kind == "b" or keys.dtype.kind == "f":
             raise TypeError(f"keys are integers, text or bytes, not {keys.dtype}")
         keys = keys.tolist()
-    elif isinstance(keys, (str, bytes)):
+    elif isinstance(keys, (str, bytes, numbers.Integral)):
         raise TypeError(f"give keys as a list: [{keys!r}]")
     elif _is_buffer(keys):
         return keys, None
     keys = list(keys)
     if all(isinstance(key, numbers.Integral) for key in keys):
+        for key in (min(keys, default=0), max(keys, default=0)):
+            if not -(2**63) <= key < 2**63:
+                raise ValueError(f"the key {key} does not fit into 64 bits with a sign")
         return array.array("q", keys), None
     encoded = [encode_key(key) for key in keys]
     ends = array.array("Q", itertools.accumulate(map(len, encoded)))
@@ -219,10 +231,14 @@ def distance(metric: str, a: Any, b: Any, *, dimension: Optional[int] = None) ->
 
 
 def encode(vector: Any) -> bytes:
-    """A vector as a blob of little-endian float32, as Annex, llm and datasette-faiss store it."""
-    if numpy is not None:
-        return bytes(numpy.ascontiguousarray(vector, dtype="<f4").tobytes())
-    return array.array("f", vector).tobytes()
+    """A vector [dimension] as a blob of little-endian float32, as Annex, llm and datasette-faiss
+    store it."""
+    if numpy is None:
+        return array.array("f", vector).tobytes()
+    elements = numpy.asarray(vector, dtype="<f4")
+    if elements.ndim != 1:
+        raise ValueError(f"encode takes one vector, [dimension]; this has {elements.ndim} axes")
+    return bytes(elements.tobytes())
 
 
 def decode(blob: Any) -> Any:

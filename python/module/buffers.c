@@ -97,7 +97,7 @@ static int rows_set_format(const char *what, annex_metric metric, struct rows *r
         PyErr_Format(PyExc_TypeError, "the %s have elements of type '%s'; %s takes %s", what,
                      view->format ? view->format : "B", annex_metric_name(metric),
                      bits ? "packed bits, uint8: numpy.packbits(a, axis=1, bitorder='little')"
-                          : "float32, float16, float64, int8 and uint8");
+                          : "float32, float16, float64, int8 and uint8: a.astype('float32')");
         return -1;
     }
     return 0;

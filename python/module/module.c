@@ -60,7 +60,7 @@ static PyObject *module_distances(PyObject *module, PyObject *arguments)
     if (status != ANNEX_OK) {
         return raise_status(status, &error);
     }
-    if (rows_take(query, "query", metric, dimension, &from) == 0 &&
+    if (rows_take(query, "queries", metric, dimension, &from) == 0 &&
         rows_take(rows, "rows", metric, from.dimension, &to) == 0 &&
         output_take(room, to.n * sizeof(double), &output) == 0) {
         result = distances_of(metric, &from, &to, &output);

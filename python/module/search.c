@@ -232,6 +232,12 @@ static int answer_take(struct answer *answer, const struct index *index, PyObjec
         return -1;
     }
     n = answer->queries.n;
+    if (answer->queries.buffer.view.ndim == 1 && n == 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "the query is empty; a vector of this index has %zu elements",
+                     index->dimension);
+        return -1;
+    }
     if (answer->queries.buffer.view.ndim == 1 && n != 1) {
         PyErr_Format(PyExc_ValueError, "there are %zu queries in one row; give them as [%zu, %zu]",
                      n, n, index->dimension);

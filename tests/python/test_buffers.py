@@ -74,8 +74,14 @@ REFUSED = [
     (numpy.zeros((1, 65536), "f4"), ValueError, "65536 elements a row"),
     (numpy.array([["a"]]), TypeError, "'1w'"),
     ([[1.0, 2.0], [3.0]], ValueError, "row 1 has 1 elements and row 0 has 2"),
-    (["a"], TypeError, "real number"),
+    ([[]], ValueError, "row 0 has 0 elements"),
+    ([numpy.ones(3), numpy.ones(2)], ValueError, "row 1 has 2 elements and row 0 has 3"),
+    ([[[1.0]]], TypeError, "lists of numbers: must be real number, not list"),
+    (["a"], TypeError, "lists of numbers: must be real number, not str"),
+    ("abc", TypeError, "lists of numbers"),
+    (2.5, TypeError, "lists of numbers"),
     (None, TypeError, "None"),
+    (numpy.zeros((3, 4), "i8"), TypeError, r"a\.astype\('float32'\)"),
     (numpy.full((3, 4), numpy.nan, "f4"), annex.InvalidError, "key 0 is NaN"),
     (numpy.array([[1, 2], [3, numpy.inf]], "f4"), annex.InvalidError,
      "element 1 of the vector with key 1 is infinite"),
@@ -98,8 +104,9 @@ def test_queries_and_changes_of_another_shape__are_refused():
             call(numpy.full((1, 4), numpy.nan, "f4"))
     with pytest.raises(ValueError, match=r"2 queries in one row; give them as \[2, 4\]"):
         index.search(numpy.zeros(8, "f4"))
-    with pytest.raises(ValueError, match="0 queries in one row"):
-        index.search([])
+    for empty in ([], numpy.zeros(0, "f4")):
+        with pytest.raises(ValueError, match="the query is empty; a vector of this index has 4"):
+            index.search(empty)
     with pytest.raises(ValueError, match="2 queries; give one"):
         index.within(numpy.zeros((2, 4), "f4"), 1)
     with pytest.raises(ValueError, match="k is -1"):
@@ -108,12 +115,62 @@ def test_queries_and_changes_of_another_shape__are_refused():
         annex.Index.build(numpy.eye(4, dtype="f4"), metric="cosine").search(numpy.zeros(4, "f4"))
 
 
+@pytest.mark.parametrize("arguments, kind, text", [
+    ({"k": 2.5}, TypeError, "k is 2.5; it is a number of rows"),
+    ({"k": "3"}, TypeError, "k is '3'"),
+    ({"k": None}, TypeError, "k is None"),
+    ({"k": -1}, ValueError, "k is -1; it cannot be negative"),
+    ({"recall": "high"}, ValueError, "the recall is 'high'"),
+    ({"timeout": "1"}, ValueError, "the timeout is '1'"),
+    ({"threads": 1.5}, TypeError, "threads is 1.5; it is a whole number"),
+    ({"mask": [True] * 4}, TypeError, "pass numpy.asarray"),
+])
+def test_arguments_of_another_type__are_refused_by_name(arguments, kind, text):
+    index = annex.Index.build(numpy.eye(4, dtype="f4"))
+    with pytest.raises(kind, match=text):
+        index.search([1, 0, 0, 0], **arguments)
+
+
+def test_arguments_that_numpy_made__are_numbers():
+    index = annex.Index.build(numpy.eye(4, dtype="f4"))
+    assert index.search([0, 1, 0, 0], numpy.int64(2), recall=numpy.float32(0.5))[0][0] == 1
+    assert index.search([0, 1, 0, 0], 1, effort=numpy.int32(8), timeout=numpy.float32(9))[0] == [1]
+
+
+@pytest.mark.parametrize("arguments, text", [
+    ({"metric": None}, "metric is None; it is a name, such as 'cosine'"),
+    ({"family": 3}, "family is 3"),
+    ({"progress": 5}, "progress is 5"),
+    ({"degree": 1.5}, "degree is 1.5"),
+    ({"dimension": "4"}, "dimension is '4'"),
+])
+def test_options_of_another_type__are_refused_by_name(arguments, text):
+    with pytest.raises(TypeError, match=text):
+        annex.Index.build(numpy.eye(4, dtype="f4"), **arguments)
+
+
+def test_lists_of_arrays__are_rows():
+    rows = numpy.eye(3, dtype="f4")
+    index = annex.Index.build(list(rows))
+    assert index.search(list(rows[1:]), 1)[0].tolist() == [[1], [2]]
+    assert index.search([array.array("d", [0, 0, 1])], 1)[0].tolist() == [[2]]
+    assert annex.distances("l2", rows[0], [rows[0], rows[1]])[0] == 0
+
+
+def test_text_keys_of_a_generator__are_text():
+    index = annex.Index.build(numpy.eye(3, dtype="f4"), (letter for letter in "abc"))
+    assert index.search([0, 1, 0], 1)[0] == ["b"] and "b" in index
+    index.delete(["b"])
+
+
 @pytest.mark.parametrize("keys, kind, text", [
     ([1, 2], ValueError, "3 vectors and 2 keys"),
     ([1, 2, 2], annex.InvalidError, "2"),
     ([1, "a", 3], TypeError, "all integers, all text or all bytes"),
     ([1.5, 2.5, 3.5], TypeError, "all integers"),
-    ([2**70, 1, 2], OverflowError, "too"),
+    ([1, 2**70, 2], ValueError, f"the key {2**70} does not fit"),
+    ([1, -(2**63) - 1, 2], ValueError, "does not fit"),
+    (5, TypeError, r"as a list: \[5\]"),
     (numpy.array([1.0, 2.0, 3.0]), TypeError, "not float64"),
     (numpy.array([2**63, 1, 2], dtype="u8"), ValueError, "does not fit"),
     (array.array("i", [1, 2, 3]), TypeError, "int64"),
@@ -152,6 +209,11 @@ def test_distances_and_blobs():
     assert annex.decode(blob).tolist() == [1, -2]
     with pytest.raises(ValueError, match="5 bytes"):
         annex.decode(b"12345")
+    for wrong, axes in ((None, 0), (numpy.eye(2), 2)):
+        with pytest.raises(ValueError, match=f"encode takes one vector, .* {axes} axes"):
+            annex.encode(wrong)
+    with pytest.raises(ValueError, match="the queries have 0 elements"):
+        annex.distance("l2", [], [])
 
 
 WITHOUT_NUMPY = """

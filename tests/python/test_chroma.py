@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 os.environ["ANONYMIZED_TELEMETRY"] = "False"  # before chromadb
-import chromadb  # noqa: E402
+chromadb = pytest.importorskip("chromadb")
 from annex import AnnexError, ExistsError, NotFoundError  # noqa: E402
 from annex.__main__ import find_command  # noqa: E402
 from annex.chroma import from_chroma, to_chroma  # noqa: E402

@@ -67,10 +67,12 @@ def test_sqlite_utils__has_the_functions(wordnet):
 
 def test_a_module_without_extensions__is_named():
     class Connection:
-        pass
+        execute = None
 
     with pytest.raises(annex.UnsupportedError, match="built without them; use the modules apsw"):
         annex.load(Connection())
+    with pytest.raises(TypeError, match="takes a connection to SQLite, not 'docs.db'"):
+        annex.load("docs.db")
 
 
 def test_numpy_arrays__are_blobs_both_ways(wordnet):
