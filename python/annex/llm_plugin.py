@@ -52,6 +52,7 @@ _database = click.option(
     envvar="LLM_EMBEDDINGS_DB",
     help="The database of embeddings, that of llm unless given",
 )
+_share = click.FloatRange(0, 1, min_open=True)
 _load_engine = click.option(
     "--load-engine",
     type=click.Path(exists=True, dir_okay=False),
@@ -66,10 +67,22 @@ def _definition(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="No progress, and only errors"),
         click.option("--threads", type=int, help="Threads that build it, all unless given"),
-        click.option("--storage", help="database, or file: beside the database"),
-        click.option("--codes", help="How rows are coded: auto, q8, q4, f16, bf16 or f32"),
-        click.option("--recall", type=float, help="What searches with less effort aim at"),
-        click.option("--kind", help="auto, flat, graph or ivf"),
+        click.option(
+            "--storage",
+            type=click.Choice(["database", "file"]),
+            help="Where it lives: inside the database, or in a file beside it",
+        ),
+        click.option(
+            "--codes",
+            type=click.Choice(["auto", "q8", "q4", "f16", "bf16", "f32"]),
+            help="How rows are coded",
+        ),
+        click.option("--recall", type=_share, help="What searches with less effort aim at"),
+        click.option(
+            "--kind",
+            type=click.Choice(["auto", "flat", "graph", "ivf"]),
+            help="auto takes flat for few items and graph for many; ivf is the smallest",
+        ),
         _load_engine,
         click.option("--engine-options", help="JSON object for the engine"),
         click.option("--engine", help="What searches it, unless annex itself"),
@@ -224,7 +237,7 @@ def _extend_similar(command: click.Command) -> None:
     command.params += [
         click.Option(["--index"], help="Ask this index, not the default one of the collection"),
         click.Option(["--where"], help="Just items under this SQL condition on their columns"),
-        click.Option(["--recall"], type=float, help="Find this share of the answer, faster"),
+        click.Option(["--recall"], type=_share, help="Find this share of the answer, faster"),
         click.Option(
             ["--load-engine"],
             type=click.Path(exists=True, dir_okay=False),

@@ -82,6 +82,8 @@ def wishing(
 ) -> Iterator[None]:
     """Within it all questions to collections are asked of that index and under that condition, on
     connections that have loaded those engines."""
+    if recall is not None and not 0 < recall <= 1:
+        raise ValueError(f"the recall is {recall}; it lies above 0 and up to 1")
     token = _wish.set(_Wish(index, where, recall, engines))
     try:
         yield

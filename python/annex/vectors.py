@@ -57,8 +57,10 @@ def _flatten(rows: Sequence[Any]) -> Any:
             return memoryview(array.array("f", rows))
         lists = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
         width = len(lists[0])
+        if not width:
+            raise ValueError("row 0 has no elements; a vector has 1 to 65535 elements")
         for i, row in enumerate(lists):
-            if len(row) != width or not width:
+            if len(row) != width:
                 raise ValueError(f"row {i} has {len(row)} elements and row 0 has {width}")
         flat: Any = memoryview(array.array("f", itertools.chain.from_iterable(lists)))
     except TypeError as error:

@@ -74,7 +74,7 @@ REFUSED = [
     (numpy.zeros((1, 65536), "f4"), ValueError, "65536 elements a row"),
     (numpy.array([["a"]]), TypeError, "'1w'"),
     ([[1.0, 2.0], [3.0]], ValueError, "row 1 has 1 elements and row 0 has 2"),
-    ([[]], ValueError, "row 0 has 0 elements"),
+    ([[]], ValueError, "row 0 has no elements"),
     ([numpy.ones(3), numpy.ones(2)], ValueError, "row 1 has 2 elements and row 0 has 3"),
     ([[[1.0]]], TypeError, "lists of numbers: must be real number, not list"),
     (["a"], TypeError, "lists of numbers: must be real number, not str"),

@@ -334,6 +334,8 @@ def test_an_index_is_chosen_for_a_question(path, route, capfd, answered, monkeyp
     assert answered[1:] == [True] * 3
     with pytest.raises(annex.NotFoundError, match="no index"):
         posts.similar_by_vector(vector, index="third")
+    with pytest.raises(ValueError, match="the recall is 7"):
+        posts.similar_by_vector(vector, recall=7)
     assert capfd.readouterr() == ("", "")
 
 
@@ -374,12 +376,16 @@ def test_the_options_of_similar(indexed):
         ["posts", "post/3", "--where", "no_such_column = 9"],
         ["posts", "post/3", "--index", "nothing"],
         ["posts", "post/3", "-n", "2", "--recall", "0.9"],
+        ["posts", "post/3", "--recall", "7"],
+        ["posts", "post/3", "--recall", "0"],
     ])
     assert [json.loads(line)["id"] for line in said[0][0].splitlines()] == ["post/9"]
     assert said[1] == ["", "Error: no such column: no_such_column\n", 1]
     assert said[2] == ["", "Error: collection posts has no index nothing; llm index list shows"
                        " the indexes there are\n", 1]
     assert said[3][2] == 0 and said[3][0].count("\n") == 2
+    for usage in said[4:]:
+        assert usage[2] == 2 and "Invalid value for '--recall'" in usage[1]
     assert answered == 2
 
 
@@ -397,7 +403,7 @@ def llm_index(path, capfd, monkeypatch):
         done = CliRunner().invoke(cli, ["index", *map(str, arguments)])
         said = "".join(capfd.readouterr())
         assert done.exit_code == code, done.output + said
-        return said
+        return done.output + said
 
     return run
 
@@ -433,6 +439,9 @@ def test_indexes_are_made_kept_and_deleted(path, llm_index):
 
 
 def test_what_cannot_be_done_is_said_with_the_exit_code_of_the_command(path, llm_index):
+    for wrong in ("--kind", "--recall", "--codes", "--storage"):
+        said = llm_index("create", "a", "posts", wrong, "9", code=2)
+        assert f"Invalid value for '{wrong}'" in said
     assert "odd" in llm_index("create", "all", "posts", "odd", code=1)
     assert "no index" in llm_index("delete", "missing", code=3)
     llm_index("create", "all", code=2)
@@ -508,6 +517,7 @@ def test_engines_are_loaded_with_the_functions(path, engine, llm_index):
         annex.load(db, ["./nothing.so"])
     with pytest.raises(sqlite3.OperationalError, match="not authorized"):
         db.load_extension("nothing")  # it is off again
+    db.close()
 
 
 # ---- the tests of llm ----------------------------------------------------------------------------
