@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import socket
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -288,12 +290,37 @@ def test_the_tables_of_datasette_faiss_are_honoured_and_not_written(serve, wordn
     ([{"database": "wordnet", "table": "plain"}], "the table plain has no key that stays the same"),
     ([{**SYNSETS, "metric": "l3"}], "l3"),
     ([{**SYNSETS, "column": "gloss"}], "gloss"),
+    ([{**SYNSETS, "key": 5}], "key is 5; it is the name of a column"),
+    ([{**SYNSETS, "options": [1]}], "options is [1]; it is an object"),
+    (["synsets"], '"synsets" names no database and table'),
 ])
 def test_settings_that_are_wrong_end_the_start_with_one_sentence(wordnet, tables, text):
     write(wordnet, "CREATE TABLE plain AS SELECT word, embedding FROM synsets LIMIT 9")
     server = Datasette([str(wordnet)], metadata=settings(*tables))
     with pytest.raises(StartupError, match=re.escape(text)):
         asyncio.run(server.invoke_startup())
+
+
+@pytest.mark.parametrize("plugin, text", [
+    ({"tables": SYNSETS}, "plugins.annex.tables is an array"),
+    ({"engines": "./engine-scan.so"}, "plugins.annex.engines is an array"),
+])
+def test_settings_of_another_type_end_the_start_with_one_sentence(wordnet, plugin, text):
+    server = Datasette([str(wordnet)], metadata={"plugins": {"annex": plugin}})
+    with pytest.raises(StartupError, match=re.escape(text)):
+        asyncio.run(server.invoke_startup())
+
+
+def test_the_engines_of_the_settings_are_loaded_by_every_connection(serve, wordnet):
+    build = Path(os.environ.get("ANNEX_BUILD", ROOT / "build"))
+    engine = build / "examples" / "engine" / "engine-scan.so"
+    if not engine.exists():
+        pytest.skip("the sample engine is not built")
+    table = {**SYNSETS, "options": {"engine": "scan"}}
+    server = serve(wordnet, settings=settings(table, engines=[str(engine)]))
+    rows = server.rows("SELECT family, state FROM annex_indexes")
+    assert rows == [["scan", "fresh"]]
+    assert server.similar(GUITAR)[0][:2] == ["violin", "musician"]
 
 
 def test_an_empty_table_waits_for_its_vectors(serve, wordnet):

@@ -21,13 +21,14 @@ from annex.datasette.compat import HAS_ROW_ACTIONS, can_view_table, is_row_page
 
 
 @hookimpl
-def prepare_connection(conn: Any) -> None:
-    annex.load(conn)
+def prepare_connection(conn: Any, datasette: Any) -> None:
+    annex.load(conn, tables.engines(datasette))
 
 
 @hookimpl
 def startup(datasette: Any) -> Any:
     async def prepare() -> None:
+        tables.engines(datasette)
         for table in tables.configured(datasette):
             await tables.prepare(datasette, table)
 

@@ -68,7 +68,16 @@ def _of_member(entry: Any) -> Table:
         raise StartupError(
             f"plugins.annex.tables: {unknown[0]} is not known; there are {', '.join(_MEMBERS)}"
         )
-    key = entry.get("key", ())
+    key = entry.get("key", [])
+    if not (isinstance(key, str) or isinstance(key, list) and all(isinstance(k, str) for k in key)):
+        raise StartupError(
+            f"plugins.annex.tables: key is {json.dumps(key)}; it is the name of a column, or an"
+            " array of them"
+        )
+    if not isinstance(entry.get("options", {}), dict):
+        raise StartupError(
+            f"plugins.annex.tables: options is {json.dumps(entry['options'])}; it is an object"
+        )
     options = dict(entry.get("options", {}))
     if "where" in entry:
         options["where"] = entry["where"]
@@ -86,10 +95,20 @@ def _of_member(entry: Any) -> Table:
 def configured(datasette: Any) -> List[Table]:
     """The tables that the settings name."""
     ours = (datasette.plugin_config("annex") or {}).get("tables") or []
+    if not isinstance(ours, list):
+        raise StartupError("plugins.annex.tables is an array of tables")
     theirs = (datasette.plugin_config("datasette-faiss") or {}).get("tables") or []
     return [_of_member(entry) for entry in ours] + [
         Table(database, table, keys=("id",), may_write=False) for database, table in theirs
     ]
+
+
+def engines(datasette: Any) -> List[str]:
+    """The engines that the settings name: shared objects, which every connection loads."""
+    paths = (datasette.plugin_config("annex") or {}).get("engines") or []
+    if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+        return paths
+    raise StartupError("plugins.annex.engines is an array of paths, such as ./engine-scan.so")
 
 
 # ---- what there is -------------------------------------------------------------------------------
