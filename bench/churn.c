@@ -24,7 +24,7 @@
 
 #include "index/index.h"
 
-enum { QUERIES = 2000, K = 10, PART = 64 };
+enum { QUERIES = 2000, K = 10, PART = 64, CLOSE = 256 };
 
 static const uint32_t efforts[] = {10, 14, 20, 28, 40, 56, 80, 112};
 enum { EFFORTS = ARRAY_LENGTH(efforts) };
@@ -252,21 +252,24 @@ static uint32_t count_unreachable(const annex_index *index)
     return lost;
 }
 
-/* Edges of a row that lead to living rows, and all of them, in the mean. */
+/* Edges of a row in the mean: all, to living rows, and to rows that lie near it in memory. */
 static void print_edges(const char *name, const annex_index *index)
 {
     const struct graph *graph = &index->graph;
-    uint64_t rows = 0, edges = 0, living = 0;
+    uint64_t rows = 0, edges = 0, living = 0, close = 0;
     for (uint32_t slot = 0; slot < index->slots; slot++) {
         const uint32_t *row = graph->neighbours + (size_t)slot * graph->degree;
         rows += index_is_live(index, slot);
         for (uint32_t i = 0; index_is_live(index, slot) && i < graph->degree; i++) {
             edges += row[i] < index->slots;
             living += row[i] < index->slots && index_is_live(index, row[i]);
+            close += row[i] < index->slots && row[i] + CLOSE > slot && row[i] < slot + CLOSE;
         }
     }
-    printf("   %s: %.1f edges a row, %.1f to living rows, %u unreachable rows\n", name,
-           (double)edges / (double)rows, (double)living / (double)rows, count_unreachable(index));
+    printf("   %s: %.1f edges a row, %.1f to living rows, %.1f less than %d places away, "
+           "%u unreachable rows\n",
+           name, (double)edges / (double)rows, (double)living / (double)rows,
+           (double)close / (double)rows, CLOSE, count_unreachable(index));
 }
 
 static void ask(const annex_index *index, const struct churn *churn, uint32_t effort,
