@@ -64,15 +64,17 @@ void walk_forget(struct walk *walk)
 }
 
 /*
- * What scores are off by, as a rule, because the query is a code, too: each of its elements by
- * unit / √12. A distance of nearly 0 may so come out below it.
+ * Scores that differ by less do not tell which row is nearer, because the query is a code, too: as
+ * each of its elements is off by unit / √12, scores are by twice that times its length. Rows near
+ * each other share most of this. The part they do not share was found by trial.
  */
 static float query_noise(const struct query *query)
 {
     const struct codec *codec = query->codec;
     bool products = codec->codes == ANNEX_CODES_Q8 || codec->codes == ANNEX_CODES_Q4;
     bool squares = codec->metric == ANNEX_L2 || codec->metric == ANNEX_COSINE;
-    return products && squares && !query->exact ? 0.577f * query->norm * query->scale : 0;
+    float part = 0.577f / 32;
+    return products && squares && !query->exact ? part * query->norm * query->scale : 0;
 }
 
 walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t least)
@@ -84,7 +86,7 @@ walk_item walk_bar(const struct query *query, const struct walk *walk, uint32_t 
     const struct codec *codec = query->codec;
     float zero = codec->metric == ANNEX_IP ? -query->norm * codec->max_norm : 0;
     float near = walk_score(walk->pool[walk->near - 1]);
-    float limit = near + walk->reach * MAX(near - zero, query_noise(query));
+    float limit = near + MAX(walk->reach * MAX(near - zero, 0), query_noise(query));
     return walk_item_of(MAX(limit, walk_score(walk->pool[least - 1])), GRAPH_END >> 1);
 }
 
