@@ -35,7 +35,7 @@ struct owned {
     uint32_t entries[GRAPH_MAX_ENTRIES];
     struct paths paths;
     uint32_t ordered;              /* slots behind them came since the index was opened or built */
-    uint32_t enough;               /* edges of a row, of which fewer are replaced */
+    uint32_t enough;               /* edges of a row; where there are as many, none is replaced */
     uint32_t sweep_at, sweep_left; /* the row swept last, and how many are left to sweep */
     struct linker linker;
     walk_item *pairs; /* [degree x MEND_NEAR] */

@@ -9,9 +9,9 @@
  *
  * Walks cost what they cost in a fresh graph while rows have as many neighbours. Each row that
  * comes gives some edges to others, so those that stay long would have ever more: a lost edge is
- * replaced by one, but not where there are a fifth more than the build gave to a row. And a row
- * that comes late would have few: it is linked both ways to those that would have chosen it, had it
- * been there.
+ * replaced by one, but not where there are half of all places and a fifth more than the build gave
+ * to a row. And a row that comes late would have few: it is linked both ways to those that would
+ * have chosen it, had it been there.
  *
  * Invariants
  *   1. A ring holds living rows and the linked one, which may be dead.
@@ -370,7 +370,7 @@ void mend_delete(annex_index *index, uint32_t slot)
 
 /* ---- the first change ------------------------------------------------------------------------*/
 
-/* A fifth more than the mean of the rows that have any. */
+/* A fifth more than the mean of rows that have any; small graphs, and rows on a line, need more. */
 static uint32_t count_enough(const struct paths *paths)
 {
     uint64_t rows = 1, edges = 0;
@@ -379,7 +379,8 @@ static uint32_t count_enough(const struct paths *paths)
         rows += n > 0;
         edges += n;
     }
-    return (uint32_t)MIN(edges * 6 / (rows * 5) + 1, paths->degree);
+    uint32_t enough = (uint32_t)MIN(edges * 6 / (rows * 5) + 1, paths->degree);
+    return MAX(enough, paths->degree / 2);
 }
 
 /* A ring of which no walk finds a row, which only a damaged file has, gets an edge to one. */
