@@ -126,7 +126,7 @@ static annex_status group_begin(struct exact_job *job, unsigned worker, size_t f
     for (size_t q = 0; q < n; q++) {
         const char *query = search->queries + (first + q) * vector_bytes;
         struct scratch *one = &group->each[q];
-        TRY(search_check_query(search->index, query, error));
+        TRY(index_check_query(search->index, query, error));
         codec_query_set(&one->query, query);
         one->scanned = one->reranked = 0;
         one->cut = false;
@@ -163,8 +163,8 @@ static annex_status group_answer(struct exact_job *job, struct group *group, str
     if (status == ANNEX_OK) {
         size_t at = group->first + q;
         search->found[at] = MIN(search->k, one->n_items);
-        search_write_hits(search->index, one, search->found[at],
-                          search->hits + at * search->hits_stride);
+        rank_write_hits(search->index, one, search->found[at],
+                        search->hits + at * search->hits_stride);
     }
     return status;
 }

@@ -1,5 +1,5 @@
 /*
- * exact.h - exact answers for one query or many, and what search.c lends to them.
+ * exact.h - exact answers for one query or many.
  */
 #ifndef ANNEX_EXACT_H
 #define ANNEX_EXACT_H
@@ -28,13 +28,5 @@ unsigned exact_threads(const struct exact_search *search);
 /* Each of the threads takes its scratch: scratches[threads], with what was counted. */
 annex_status exact_many(const struct exact_search *search, struct scratch **scratches,
                         unsigned threads, annex_error *error);
-
-/* ---- search.c --------------------------------------------------------------------------------*/
-
-/* Refuses a query that has no distances. */
-annex_status search_check_query(const annex_index *index, const void *vector, annex_error *error);
-/* Writes the first n of scratch->items. */
-void search_write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
-                       annex_hit *hits);
 
 #endif

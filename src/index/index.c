@@ -189,6 +189,23 @@ annex_status annex_family_parse(const char *name, annex_family *family, annex_er
 
 /* ---- describing ------------------------------------------------------------------------------*/
 
+annex_status index_check_query(const annex_index *index, const void *vector, annex_error *error)
+{
+    annex_metric metric = index->codec.metric;
+    bool zero;
+    if (codec_is_bits(metric)) {
+        return ANNEX_OK;
+    }
+    if (!codec_accepts(metric, vector, index->codec.dimension, &zero)) {
+        return codec_refuse(vector, index->codec.dimension, "the query", error);
+    }
+    if (zero && metric == ANNEX_COSINE) {
+        return error_set(error, ANNEX_INVALID,
+                         "the query is a zero vector, which has no cosine distance to anything");
+    }
+    return ANNEX_OK;
+}
+
 const void *index_raw(const annex_index *index, uint32_t slot)
 {
     if (!index->raw) {

@@ -10,8 +10,8 @@
  *   2. Slots with the same code form a ring through `same`; only one of them, the representative,
  *      is in the graph. Without duplicates `same` is NULL.
  *   3. Searches hold `lock` for reading, changes for writing.
- * Order of calls in this room: search.c plans, graph.c and flat.c find candidates, rank.c gives
- * them exact distances and sorts them.
+ * Order of calls in this room: search.c plans, nearest.c, flat.c and ivf.c find candidates, rank.c
+ * gives them exact distances and sorts them.
  */
 #ifndef ANNEX_INDEX_H
 #define ANNEX_INDEX_H
@@ -91,6 +91,8 @@ static inline annex_codes index_stored(const annex_index *index)
 {
     return (annex_codes)index->header.raw_code;
 }
+/* Refuses a query that has no distances. */
+annex_status index_check_query(const annex_index *index, const void *vector, annex_error *error);
 /* The stored vector of a slot, or NULL. */
 const void *index_raw(const annex_index *index, uint32_t slot);
 
@@ -301,5 +303,8 @@ annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
                         const annex_search_options *options, size_t *dropped, annex_error *error);
 /* Sorts scratch->items by (order, key). */
 annex_status rank_sort(annex_index *index, struct scratch *scratch, annex_error *error);
+/* Writes the first n of scratch->items. */
+void rank_write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
+                     annex_hit *hits);
 
 #endif

@@ -30,6 +30,14 @@ float plan_step_cost(const annex_index *index, uint32_t scored, uint32_t lists);
 /* Such steps see more rows each than others do; `apart`: not where passing rows are rarer. */
 uint32_t plan_two_hop_window(const struct plan *plan, bool apart);
 
+/* ---- nearest.c -------------------------------------------------------------------------------*/
+
+/* The nearest k of the query that was set, in scratch->items, by a walk where one finds them. */
+annex_status graph_nearest(const struct plan *plan, struct scratch *scratch, annex_error *error);
+/* All passing rows that a walk with this window keeps, in scratch->items, by their codes. */
+annex_status graph_candidates(annex_index *index, struct scratch *scratch, uint32_t window,
+                              const annex_search_options *options, annex_error *error);
+
 /* ---- filtered.c ------------------------------------------------------------------------------*/
 
 /*

@@ -228,3 +228,15 @@ annex_status rank_exact(annex_index *index, struct scratch *scratch, size_t k,
     scratch->n_items = done;
     return rank_sort(index, scratch, error);
 }
+
+void rank_write_hits(const annex_index *index, const struct scratch *scratch, size_t n,
+                     annex_hit *hits)
+{
+    bool integers = index->header.key_kind == ANNEX_KEY_INTEGER;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t slot = scratch->items[i].slot;
+        hits[i] = (annex_hit){.distance = codec_distance(&index->codec, scratch->items[i].order),
+                              .key = integers ? index->keys[slot] : 0,
+                              .row = slot};
+    }
+}
