@@ -25,7 +25,7 @@ def measure(build, source, queries):
     """The grid of one data set, over an index that is built when it is older than the command."""
     index = WORK / f"filters-{source.stem}.annex"
     if not index.exists() or index.stat().st_mtime < (build / "annex").stat().st_mtime:
-        run(build / "annex", "build", source, "-o", index, "--threads", 2, "--json")
+        run(build / "annex", "build", source, "-o", index, "--threads", 2, "--json", "--force")
     return json.loads(run(build / "bench" / "bench_filters", index, source, queries))
 
 

@@ -120,6 +120,7 @@ def test_closing_while_others_search__waits_for_nobody_and_breaks_nothing(rows):
 
 INTERRUPTED = """
 import os, signal, sys, threading, time, numpy, annex
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run unattended
 rows = numpy.random.default_rng(1).standard_normal((100000, 128), dtype="f4")
 if sys.argv[1] == "search":
     index = annex.Index.build(rows, family="flat")
@@ -150,6 +151,7 @@ def test_ctrl_c__ends_what_takes_long_and_leaves_nothing(what, tmp_path):
 
 CHANGED = """
 import os, signal, sys, threading, numpy, annex
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run unattended
 rows = numpy.random.default_rng(1).standard_normal((200000, 32), dtype="f4")
 n, step = 2000, {"slices": 100, "one call": 3000}[sys.argv[1]]
 index = annex.Index.build(rows[:n], family="graph")
