@@ -18,18 +18,27 @@ enum { STORE_CHUNK_BYTES = 1 << 20 };
 
 /* ---- paths -----------------------------------------------------------------------------------*/
 
+/* The file of the database. One in memory has none: then segments beside it are not found. */
+static annex_status store_database(annex_db *db, const struct catalog_index *index,
+                                   const char **database, annex_error *error)
+{
+    *database = db->host->type->file(db->host, index->schema);
+    return *database != NULL
+               ? ANNEX_OK
+               : error_set(error, ANNEX_NOT_FOUND,
+                           "the database is not in a file, so there is no place beside it for the "
+                           "segments of index %s; create it with {\"storage\": \"database\"}",
+                           index->name);
+}
+
 /* The path of a file beside the database. */
 static annex_status store_beside(annex_db *db, const struct catalog_index *index,
                                  struct arena *arena, const char *file, const char **path,
                                  annex_error *error)
 {
-    const char *database = db->host->type->file(db->host, index->schema);
+    const char *database = NULL;
     *path = NULL;
-    if (database == NULL) {
-        return error_set(error, ANNEX_INVALID,
-                         "the database is not in a file, so there is no place beside it; use "
-                         "{\"storage\": \"database\"}");
-    }
+    TRY(store_database(db, index, &database, error));
     const char *slash = strrchr(database, '/');
     int folder = slash != NULL ? (int)(slash - database) + 1 : 0;
     return arena_printf(arena, path, error, "%.*s%s", folder, database, file);
@@ -40,11 +49,12 @@ static annex_status store_file_name(annex_db *db, struct catalog_index *index,
                                     const uint64_t content[2], const char **file,
                                     annex_error *error)
 {
-    const char *database = db->host->type->file(db->host, index->schema);
-    const char *slash = strrchr(database, '/');
+    const char *database = NULL;
     char text[CONTENT_TEXT_BYTES];
     char name[65];
     size_t n = 0;
+    TRY(store_database(db, index, &database, error));
+    const char *slash = strrchr(database, '/');
     for (; index->name[n] != '\0' && n < sizeof name - 1; n++) {
         char c = index->name[n];
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

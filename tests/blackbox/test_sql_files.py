@@ -104,6 +104,20 @@ def test_copy_of_a_database_whose_segments_are_files__in_another_folder_and_in_t
     assert len(list(tmp_path.glob("a.db.annex-*"))) == len(list(tmp_path.glob("b.db.annex-*"))) == 1
 
 
+def test_copy_in_memory_of_a_database_whose_segments_are_files__has_no_place_for_them(connect):
+    db, memory = make(connect("a.db"), options='{"storage": "file"}'), connect()
+    db.backup(memory)
+    right(memory)
+    for verb in ("annex_sync", "annex_optimize"):
+        with pytest.raises(sqlite3.OperationalError, match='not in a file.* "database"'):
+            memory.execute(f"SELECT {verb}('idx')")
+    right(memory)
+    memory.execute("SELECT annex_drop('idx')")
+    memory.execute("SELECT annex_create('idx', 'docs', 'v')")
+    fresh_after_sync(memory)
+    fresh_after_sync(db)
+
+
 def test_dump_by_python__which_sorts_tables_by_name_and_so_makes_the_log_first(db, connect):
     """It cannot be told from a table that was made anew; a sync finds nothing to do."""
     connect("b.db", extension=False).executescript("\n".join(db.iterdump()))
