@@ -196,7 +196,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--vectors", type=pathlib.Path, help="a .npy file for the collection")
-    parser.add_argument("--queries", type=int, default=10, help="for each category (10)")
+    parser.add_argument("--queries", type=int, default=30, help="for each category (30)")
     parser.add_argument("--rounds", type=int, default=5, help="of new items (5)")
     parser.add_argument("--only", choices=("posts", "items"))
     arguments = parser.parse_args()
